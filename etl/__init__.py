@@ -1,0 +1,1 @@
+"""HYDRA lake: point-in-time features of thin commodity option markets."""

@@ -1,0 +1,189 @@
+"""Build: one DuckDB file of plain SQL, made beside the old one and put in its place in one step.
+
+Nothing in the file calls Python, so a bare ``duckdb`` command line runs all of it.  The raw
+views point at the lake's Parquet files by absolute path; everything else is stored inside.
+"""
+
+from __future__ import annotations
+
+import platform
+from datetime import date, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from etl import engine, sqlfiles
+from etl.derive import derived_files
+from etl.errors import LakeError
+from etl.lake import Lake, replace_whole
+from etl.market import Market
+from etl.schemas import DATASETS
+
+#: Every DuckDB 1.x client reads this; the engine's own default would lock older ones out.
+STORAGE_VERSION = "v1.0.0"
+
+
+def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
+    """Make ``hydra.duckdb`` anew; the caller holds the write lock.
+
+    Parameters
+    ----------
+    markets : the configured markets; those that the lake has data of are built
+    now : aware datetime
+        The run's instant, which freshness is measured at.
+    """
+    replace_whole(lake.database, lambda part: _build(lake, markets, now, part))
+
+
+def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) -> None:
+    connection = engine.connect()
+    try:
+        options = f"(storage_version '{STORAGE_VERSION}')"
+        connection.execute(f"attach {engine.quoted(path)} as hydra {options}")
+        connection.execute("use hydra")
+        for schema in ("raw", "features", "quality", "meta"):
+            connection.execute(f"create schema {schema}")
+        _reference(connection, lake, markets, now)
+        engine.create_raw_views(connection, {name: _globs(lake, name) for name in DATASETS})
+        for file in sqlfiles.features():
+            _feature(connection, lake, file)
+        _unversioned(connection)
+        for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
+            connection.execute(macro.read_text(encoding="utf-8"))
+        engine.create_as(connection, "quality.freshness", sqlfiles.text("build/freshness.sql"))
+        _checks(connection)
+        connection.execute("use memory")
+        connection.execute("detach hydra")
+    finally:
+        connection.close()
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+
+
+def _reference(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, markets: dict[str, Market], now: datetime
+) -> None:
+    """Everything under ``meta``."""
+    landed = lake.markets()
+    unknown = [code for code in landed if code not in markets]
+    if unknown:
+        raise LakeError(
+            f"the lake holds data of {', '.join(unknown)}, for which there is no market file: "
+            "add it, or name its folder with --markets"
+        )
+    if not landed:
+        raise LakeError(f"the lake at {lake.root} is empty: land something first (hydra daily)")
+    chosen = [markets[code] for code in landed]
+    first = min(lake.first_day(code) for code in landed)
+    engine.create_reference(
+        connection, chosen, first - timedelta(days=31), date(now.year + 1, 12, 31)
+    )
+    run = {"built_at": [now], "origin": [lake.origin], **_versions()}
+    engine.create_table(connection, "meta.builds", pl.DataFrame(run))
+    engine.create_table(connection, "meta.batches", _batches(lake))
+    engine.create_table(connection, "meta.sql_versions", _sql_versions())
+    engine.create_as(connection, "meta.features", sqlfiles.text("build/feature_list.sql"))
+    engine.create_as(connection, "meta.clock", sqlfiles.text("build/clock.sql"))
+    names = "select feature_name from meta.features order by feature_number"
+    connection.execute(f"create type feature as enum ({names})")
+
+
+def _globs(lake: Lake, dataset: str) -> list[Path]:
+    folder = lake.raw.resolve() / f"dataset={dataset}"
+    return [folder / "*/*/*/*.parquet"] if lake.raw_files(dataset) else []
+
+
+def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.SqlFile) -> None:
+    """Store one feature table, with its comments."""
+    if file.stage == "build":
+        engine.create_feature(connection, file)
+    else:
+        columns = ", ".join(f"{engine.identifier(c.name)} {c.type}" for c in file.columns)
+        connection.execute(f"create table features.{file.name} ({columns})")
+        paths = ", ".join(engine.quoted(path) for path in derived_files(lake, file.name))
+        if paths:
+            scan = f"from read_parquet([{paths}], hive_partitioning = false)"
+            connection.execute(f"insert into features.{file.name} {scan}").fetchall()
+    connection.execute(f"comment on table features.{file.name} is {engine.quoted(file.sentence)}")
+    for column, comment in _comments(connection, file):
+        target = f"features.{file.name}.{engine.identifier(column)}"
+        connection.execute(f"comment on column {target} is {engine.quoted(comment)}")
+
+
+def _comments(
+    connection: duckdb.DuckDBPyConnection, file: sqlfiles.SqlFile
+) -> list[tuple[str, str]]:
+    comments = [(column.name, column.comment) for column in file.columns if column.name != "*"]
+    if len(comments) < len(file.columns):  # the wide table: one column a feature
+        text = "select feature_name, description || ', ' || unit from meta.features"
+        comments += connection.sql(text).fetchall()
+    return comments
+
+
+def _unversioned(connection: duckdb.DuckDBPyConnection) -> None:
+    """A view without a version on the newest version of each feature."""
+    newest = {file.base: file for file in sorted(sqlfiles.features(), key=lambda f: f.version)}
+    for base, file in newest.items():
+        connection.execute(f"create view features.{base} as from features.{file.name}")
+
+
+def _checks(connection: duckdb.DuckDBPyConnection) -> None:
+    """Run every check: each SELECTs what is wrong."""
+    connection.execute(sqlfiles.text("build/checks.sql"))
+    for check in sqlfiles.checks():
+        named = f"{engine.quoted(check.name)} as check_name, {engine.quoted(check.severity)} as severity"
+        found = f"select {named}, * from ({check.body})"
+        connection.execute(f"insert into quality.checks by name {found}").fetchall()
+
+
+def _versions() -> dict[str, list[str]]:
+    try:
+        own = version("hydra-lake")
+    except PackageNotFoundError:
+        own = "not installed"
+    return {
+        "hydra_version": [own],
+        "duckdb_version": [duckdb.__version__],
+        "python_version": [platform.python_version()],
+        "code_sha256": [sqlfiles.code_hash()],
+    }
+
+
+def _batches(lake: Lake) -> pl.DataFrame:
+    schema = {
+        "batch_id": pl.String,
+        "source": pl.String,
+        "description": pl.String,
+        "payload_sha256": pl.String,
+        "ingested_at": pl.Datetime("us", "UTC"),
+        "rows": pl.Int64,
+        "files": pl.Int64,
+    }
+    rows = [
+        {
+            **{key: record[key] for key in schema if key not in {"ingested_at", "files"}},
+            "ingested_at": datetime.fromisoformat(record["ingested_at"]),
+            "files": len(record["files"]),
+        }
+        for record in lake.batch_records()
+    ]
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _sql_versions() -> pl.DataFrame:
+    rows = [
+        {
+            "view_name": file.name,
+            "status": file.fields["status"],
+            "stage": file.stage,
+            "sentence": file.sentence,
+            "grain": file.fields["grain"],
+            "time_semantics": file.fields["time"],
+            "sources": file.fields["sources"],
+            "max_age": file.fields["max_age"],
+            "sha256": file.sha256,
+        }
+        for file in sqlfiles.features()
+    ]
+    return pl.DataFrame(rows)

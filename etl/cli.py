@@ -1,0 +1,486 @@
+"""The command line: ``hydra``, or ``python -m etl``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from loguru import logger
+
+from etl.errors import BadInput, HydraError
+from etl.lake import Lake
+
+_FAILED = 3
+
+#: The markets of a run that names none: the thin ones that the project is for.
+_DEFAULT_MARKETS = ("HE", "ZO")
+
+
+class Hydra(click.Group):
+    """Turns errors into one line and an exit code; ``--debug`` shows where they came from."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HydraError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"hydra: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+class Instant(click.ParamType):
+    """An ISO 8601 instant with its zone; one without is refused, not guessed."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, datetime):
+            return value
+        try:
+            read = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not an instant, such as 2025-03-06T20:00:00Z", param, ctx)
+        if read.tzinfo is None:
+            self.fail(f"{value!r} has no zone: write it as {value}Z if it is UTC", param, ctx)
+        return read.astimezone(UTC)
+
+
+class Day(click.ParamType):
+    """A date, YYYY-MM-DD."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a date, such as 2025-03-06", param, ctx)
+
+
+INSTANT, DAY = Instant(), Day()
+
+
+@click.group(cls=Hydra, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--lake",
+    "lake_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="HYDRA_LAKE",
+    default=Path("lake"),
+    show_default=True,
+    help="Folder of the lake; HYDRA_LAKE sets it too.",
+)
+@click.option(
+    "--markets",
+    "markets_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="HYDRA_MARKETS",
+    help="Folder with market files of your own, which win over the bundled ones.",
+)
+@click.option(
+    "--now",
+    type=INSTANT,
+    help="Run as if at this instant; the computer's clock by default.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
+@click.option("--debug", is_flag=True, help="Show a traceback where an error came from.")
+@click.version_option(package_name="hydra-lake")
+@click.pass_context
+def main(
+    ctx: click.Context,
+    lake_path: Path,
+    markets_path: Path | None,
+    now: datetime | None,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Point-in-time features of thin commodity option markets.
+
+    \b
+    Example:
+      hydra daily --source sample
+      duckdb lake/hydra.duckdb "from features_at('HE', now())"
+    """
+    from etl.market import markets
+
+    logger.remove()
+    logger.add(sys.stderr, level="WARNING" if quiet else "INFO", format="{message}")
+    ctx.obj = {
+        "lake": Lake(lake_path),
+        "markets": lambda: markets(markets_path),
+        "now": now or datetime.now(UTC),
+        "quiet": quiet,
+    }
+
+
+def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:
+    """The markets that a command names, or the default ones."""
+    from etl.market import chosen
+
+    known = obj["markets"]()
+    return [chosen(known, code) for code in codes or _DEFAULT_MARKETS]
+
+
+_MARKET = click.option(
+    "--market", "codes", multiple=True, metavar="CODE", help="Only this market; may be repeated."
+)
+
+
+@main.command()
+@click.option(
+    "--source",
+    type=click.Choice(["sample", "databento"]),
+    help="Where data comes from; databento when DATABENTO_API_KEY is set, else sample.",
+)
+@click.option(
+    "--days", type=click.IntRange(1, 5000), help="Sessions of history that a first run lands."
+)
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    help="USD that a market's download may cost.",
+)
+@_MARKET
+@click.pass_obj
+def daily(
+    obj: dict[str, Any],
+    source: str | None,
+    days: int | None,
+    max_cost: float,
+    codes: tuple[str, ...],
+) -> None:
+    """Land what is new, derive, build, check and export.
+
+    \b
+    Example:
+      hydra daily --source sample --days 120
+    """
+    from etl import jobs
+
+    lake, now = obj["lake"], obj["now"]
+    chosen = _chosen(obj, codes)
+    key = os.environ.get("DATABENTO_API_KEY", "").strip()
+    source = source or ("databento" if key else "sample")
+    if source == "databento" and not key:
+        raise BadInput("no Databento key: set DATABENTO_API_KEY, or use --source sample")
+    if source == "sample":
+        logger.info("SAMPLE DATA: synthetic prices of the embedded sample vendor, no market's own")
+    with lake.writing(now):
+        if source == "sample":
+            jobs.land_sample(lake, _sampled(chosen), days or 60, now, logger.info)
+        else:
+            jobs.land_vendors(lake, chosen, days or 5, now, key, max_cost, logger.info)
+        _derive(obj, ())
+        _build(obj)
+    found = _check(obj)
+    _export_daily(lake)
+    _summary(obj)
+    if any(severity == "error" for severity, *_ in found):
+        logger.warning("the checks found errors: hydra check lists them")
+
+
+def _sampled(chosen: list[Any]) -> list[Any]:
+    from etl.sources import sample
+
+    if unknown := [market.code for market in chosen if market.code not in sample.MARKETS]:
+        raise BadInput(
+            f"the sample vendor has no {', '.join(unknown)}: it has {', '.join(sample.MARKETS)}"
+        )
+    return chosen
+
+
+@main.group()
+def land() -> None:
+    """Land files that are on disk already.
+
+    \b
+    Example:
+      hydra land dbn downloads/
+    """
+
+
+def _land(obj: dict[str, Any], job: Callable[[], Any]) -> None:
+    """Run a landing job under the lock, say what each file brought, fail if one was refused."""
+    failed = 0
+    with obj["lake"].writing(obj["now"]):
+        for result in job():
+            if isinstance(result, HydraError):
+                failed += 1
+                click.echo(f"hydra: {result}", err=True)
+            else:
+                click.echo(result.line())
+    if failed:
+        sys.exit(_FAILED)
+    logger.info("next: hydra derive && hydra build")
+
+
+@land.command("dbn")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.pass_obj
+def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
+    """Land Databento's DBN files, or all of those in a folder.
+
+    \b
+    Example:
+      hydra land dbn definitions.dbn.zst bbo-1m.dbn.zst
+    """
+    from etl import jobs
+
+    _land(obj, lambda: jobs.land_dbn(obj["lake"], obj["markets"](), paths, obj["now"]))
+
+
+@land.command("cot")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.pass_obj
+def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
+    """Land the CFTC's yearly zips of the disaggregated futures-only report.
+
+    \b
+    Example:
+      hydra land cot fut_disagg_txt_2024.zip fut_disagg_txt_2025.zip
+    """
+    from etl import jobs
+
+    _land(obj, lambda: jobs.land_cot(obj["lake"], obj["markets"](), paths, obj["now"]))
+
+
+@land.command("chain")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["cboe", "barchart", "generic"]),
+    required=True,
+    help="How the file is laid out; docs/chain-files.md describes each.",
+)
+@click.option("--market", "code", metavar="CODE", required=True, help="Market of the options.")
+@click.option("--quote-time", type=INSTANT, help="When the snapshot was taken.")
+@click.option("--expiry", type=DAY, help="Expiry of a file that holds one and does not say which.")
+@click.option("--expiration", type=INSTANT, help="The instant at which that expiry expires.")
+@click.option(
+    "--underlying-price",
+    type=click.FloatRange(0, min_open=True),
+    help="The underlying's price at the snapshot, where the file has none.",
+)
+@click.pass_obj
+def land_chain(
+    obj: dict[str, Any],
+    path: Path,
+    file_format: str,
+    code: str,
+    quote_time: datetime | None,
+    expiry: date | None,
+    expiration: datetime | None,
+    underlying_price: float | None,
+) -> None:
+    """Land an end-of-day chain from a file of another source.
+
+    \b
+    Example:
+      hydra land chain quotedata.csv --format cboe --market SPX
+      hydra land chain options.csv --format barchart --market CL \\
+        --expiry 2025-11-17 --quote-time 2025-09-08T15:40:00-05:00
+    """
+    from etl.landing import land as land_payload
+    from etl.sources import chain
+
+    (market,) = _chosen(obj, (code,))
+    payload = chain.read(
+        path,
+        file_format,
+        market,
+        quote_time=quote_time,
+        expiry=expiry,
+        expiration=expiration,
+        underlying_price=underlying_price,
+    )
+    _land(obj, lambda: [land_payload(obj["lake"], payload, obj["now"], "vendor")])
+
+
+@main.command()
+@_MARKET
+@click.pass_obj
+def derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
+    """Compute chains, surfaces, densities, moments and flows of what landed.
+
+    \b
+    Example:
+      hydra derive --market HE
+    """
+    with obj["lake"].writing(obj["now"]):
+        _derive(obj, codes)
+
+
+def _derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
+    from etl.derive import derive as derive_market
+    from etl.market import chosen
+
+    lake, known = obj["lake"], obj["markets"]()
+    for code in codes or lake.markets():
+        done = derive_market(lake, chosen(known, code), obj["now"], logger.info)
+        logger.info(f"{code}: {done.sessions} sessions derived, {done.rows:,} rows")
+
+
+@main.command()
+@click.pass_obj
+def build(obj: dict[str, Any]) -> None:
+    """Make the database anew from what is landed and derived.
+
+    \b
+    Example:
+      hydra build && duckdb lake/hydra.duckdb
+    """
+    with obj["lake"].writing(obj["now"]):
+        _build(obj)
+
+
+def _build(obj: dict[str, Any]) -> None:
+    from etl.build import build as build_database
+
+    build_database(obj["lake"], obj["markets"](), obj["now"])
+    logger.info(f"built {obj['lake'].database}")
+
+
+@main.command()
+@click.option("--strict", is_flag=True, help="Exit 1 when there are warnings.")
+@click.pass_obj
+def check(obj: dict[str, Any], strict: bool) -> None:
+    """Show what the checks found in the built database.
+
+    Exits 0, 1 (warnings, with --strict) or 2 (errors).
+
+    \b
+    Example:
+      hydra check --strict
+    """
+    severities = {severity for severity, *_ in _check(obj)}
+    if "error" in severities:
+        sys.exit(2)
+    if strict and severities:
+        sys.exit(1)
+
+
+def _check(obj: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Print a line a check that found something, and return those lines' values."""
+    from etl import sqlfiles
+    from etl.export import open_database
+
+    connection = open_database(obj["lake"].database)
+    try:
+        found = connection.sql(sqlfiles.text("report/findings.sql")).fetchall()
+    finally:
+        connection.close()
+    for severity, name, market, count, first in found:
+        click.echo(f"{severity:8} {name} {market}: {count:,}, newest: {first}")
+    if not found:
+        click.echo("checks: nothing found")
+    return found
+
+
+@main.command()
+@click.argument("view")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["csv", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="Kind of file.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="File to write.",
+)
+@click.option("--market", "code", metavar="CODE", help="Only this market.")
+@click.option("--start", type=DAY, help="First session date.")
+@click.option("--end", type=DAY, help="Last session date.")
+@click.option("--at", type=INSTANT, help="Only rows that were known at this instant.")
+@click.pass_obj
+def export(
+    obj: dict[str, Any],
+    view: str,
+    file_format: str,
+    output: Path,
+    code: str | None,
+    start: date | None,
+    end: date | None,
+    at: datetime | None,
+) -> None:
+    """Write a view to a CSV or Parquet file.
+
+    \b
+    Example:
+      hydra export features.daily_v1 --format csv -o daily.csv --market HE
+    """
+    from etl.export import export as export_view
+
+    rows = export_view(
+        obj["lake"].database, view, file_format, output, market=code, start=start, end=end, at=at
+    )
+    click.echo(f"{output}: {rows:,} rows of {view}")
+
+
+def _export_daily(lake: Lake) -> None:
+    from etl.export import FORMATS
+    from etl.export import export as export_view
+
+    for file_format in FORMATS:
+        target = lake.root / "exports" / f"daily_v1.{file_format}"
+        export_view(lake.database, "features.daily_v1", file_format, target)
+    logger.info(f"exported features.daily_v1 to {target.parent}")
+
+
+@main.command()
+@click.pass_obj
+def status(obj: dict[str, Any]) -> None:
+    """Show what the lake holds and how fresh it is.
+
+    \b
+    Example:
+      hydra status
+    """
+    _summary(obj)
+
+
+def _summary(obj: dict[str, Any]) -> None:
+    from etl import sqlfiles
+    from etl.export import open_database
+
+    lake = obj["lake"]
+    connection = open_database(lake.database)
+    try:
+        held = connection.sql(sqlfiles.text("report/holdings.sql")).fetchall()
+    finally:
+        connection.close()
+    note = ": SAMPLE DATA, synthetic" if lake.origin == "sample" else ""
+    click.echo(f"{lake.root} ({lake.origin}{note})")
+    for market, source, as_of, state, detail in held:
+        click.echo(f"  {market:4} {source:20} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
+
+
+@main.command()
+@click.pass_obj
+def markets(obj: dict[str, Any]) -> None:
+    """List the configured markets.
+
+    \b
+    Example:
+      hydra markets
+    """
+    for market in obj["markets"]().values():
+        click.echo(
+            f"{market.code:4} {market.name:28} {market.exercise:9} "
+            f"{market.multiplier:>8g} USD a point  COT {market.cot_code or 'none':6}  "
+            f"{market.calendar}"
+        )

@@ -1,0 +1,175 @@
+"""DuckDB connections over a lake: raw views, reference tables, mathlib's functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from etl import calendars, cot_releases, sqlfiles
+from etl.errors import LakeError
+from etl.market import Market
+from etl.schemas import DATASETS, raw_schema
+
+#: Memory that one connection may take; more than this spills to disk.
+MEMORY = "2GB"
+
+_SQL_TYPES: Mapping[type[pl.DataType], str] = {
+    pl.String: "VARCHAR",
+    pl.Int64: "BIGINT",
+    pl.Int32: "INTEGER",
+    pl.Float64: "DOUBLE",
+    pl.Boolean: "BOOLEAN",
+    pl.Date: "DATE",
+    pl.Datetime: "TIMESTAMP WITH TIME ZONE",
+}
+
+
+def connect(database: str = ":memory:", **options: Any) -> duckdb.DuckDBPyConnection:
+    """Open DuckDB with UTC as its time zone and bounded memory."""
+    connection = duckdb.connect(database, **options)
+    connection.execute("set timezone = 'UTC'")
+    connection.execute(f"set memory_limit = '{MEMORY}'")
+    return connection
+
+
+def quoted(text: str | Path) -> str:
+    """``text`` as a SQL string literal."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """``name`` as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def create_table(connection: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
+    """Store a frame as the table ``name``."""
+    connection.register("incoming", frame.to_arrow())
+    create_as(connection, name, "from incoming")
+    connection.unregister("incoming")
+
+
+def create_as(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
+    """Store the rows of a SELECT as the table ``name``."""
+    connection.execute(f"create or replace table {name} as {select}").fetchall()
+
+
+def create_feature(connection: duckdb.DuckDBPyConnection, file: sqlfiles.SqlFile) -> None:
+    """Run a feature file and store its rows as ``features.<name>``.
+
+    Raises
+    ------
+    LakeError
+        The columns are not the ones that the file's header states.
+    """
+    create_as(connection, f"features.{file.name}", file.body)
+    about = connection.sql(f"describe features.{file.name}").fetchall()
+    given = [(name, kind) for name, kind, *_ in about]
+    stated = [(column.name, column.type) for column in file.columns if column.name != "*"]
+    if len(stated) < len(file.columns):
+        given = given[: len(stated)]
+    if given != stated:
+        wrong = sorted(set(given) ^ set(stated)) or [("the order of the columns", "")]
+        raise LakeError(f"{file.path}: the SELECT and the header differ in {wrong}")
+
+
+def create_raw_views(
+    connection: duckdb.DuckDBPyConnection,
+    files: Mapping[str, Sequence[Path | str]],
+    schema: str = "raw",
+    where: Mapping[str, str] | None = None,
+) -> None:
+    """Create a view a dataset over its files; typed and empty where there are none.
+
+    Parameters
+    ----------
+    files : dataset → paths or globs
+    where : dataset → condition on its rows, optional
+    """
+    connection.execute(f"create schema if not exists {schema}")
+    for dataset in DATASETS:
+        columns = raw_schema(dataset)
+        paths = files.get(dataset, ())
+        if paths:
+            names = ", ".join(identifier(name) for name in columns)
+            literal = "[" + ", ".join(quoted(path) for path in paths) + "]"
+            scan = f"read_parquet({literal}, hive_partitioning = true, hive_types = {{'market': VARCHAR}})"
+            condition = (where or {}).get(dataset, "true")
+            body = f"select {names} from {scan} where {condition}"
+        else:
+            typed = ", ".join(f"null::{sql_type(t)} as {identifier(n)}" for n, t in columns.items())
+            body = f"select {typed} where false"
+        connection.execute(f"create or replace view {schema}.{dataset} as {body}")
+
+
+def sql_type(dtype: pl.DataType) -> str:
+    """The DuckDB type of a schema's column."""
+    return _SQL_TYPES[type(dtype)]
+
+
+def create_reference(
+    connection: duckdb.DuckDBPyConnection, markets: Sequence[Market], first: date, last: date
+) -> None:
+    """Create ``meta.markets``, ``meta.sessions``, ``meta.rates`` and ``meta.cot_releases``.
+
+    Sessions and releases reach from ``first`` to ``last``, both included.
+    """
+    connection.execute("create schema if not exists meta")
+    create_table(connection, "meta.markets", _markets(markets))
+    sessions = [calendars.sessions(market, first, last) for market in markets]
+    create_table(connection, "meta.sessions", pl.concat(sessions).sort("market", "session_date"))
+    create_table(connection, "meta.rates", _rates(markets))
+    create_table(connection, "meta.cot_releases", _releases(first, last))
+
+
+def _markets(markets: Sequence[Market]) -> pl.DataFrame:
+    names = [
+        "name",
+        "exchange",
+        "currency",
+        "timezone",
+        "calendar",
+        "exercise",
+        "underlying",
+        "quote_unit",
+        "multiplier",
+        "tick",
+        "option_tick",
+        "cot_code",
+        "min_open_interest",
+        "max_spread",
+        "min_strikes",
+        "roll_sessions",
+    ]
+    rows = [
+        {
+            "market": market.code,
+            **{name: getattr(market, name) for name in names},
+            "european_roots": list(market.european_roots),
+        }
+        for market in markets
+    ]
+    overrides = {"cot_code": pl.String, "european_roots": pl.List(pl.String)}
+    return pl.DataFrame(rows, schema_overrides=overrides).sort("market")
+
+
+def _rates(markets: Sequence[Market]) -> pl.DataFrame:
+    rows = [
+        (market.code, valid_from, rate)
+        for market in markets
+        for valid_from, rate in market.risk_free
+    ]
+    schema = {"market": pl.String, "valid_from": pl.Date, "rate": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _releases(first: date, last: date) -> pl.DataFrame:
+    tuesday = first + timedelta(days=(1 - first.weekday()) % 7)
+    tuesdays = pl.date_range(tuesday, max(last, tuesday), "1w", eager=True)
+    released = cot_releases.releases(tuesdays)
+    return released.with_columns(cot_releases.report_as_of(tuesdays).alias("as_of"))

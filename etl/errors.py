@@ -1,0 +1,45 @@
+"""Errors that speak to a person, each kind with the exit code that the README documents."""
+
+from __future__ import annotations
+
+
+class HydraError(Exception):
+    """One line: what was wrong, where, and what to do.  Never holds a secret."""
+
+    exit_code = 1
+
+
+class BadInput(HydraError):
+    """A file, argument or setting is not what it claims; nothing of it was taken."""
+
+    exit_code = 3
+
+
+class VendorError(HydraError):
+    """A vendor refused, failed or answered with less than it announced."""
+
+    exit_code = 4
+
+
+class CostLimit(HydraError):
+    """The planned download costs more than the limit; nothing was downloaded."""
+
+    exit_code = 5
+
+
+class LakeBusy(HydraError):
+    """Another process holds the lake's lock."""
+
+    exit_code = 6
+
+
+class LakeError(HydraError):
+    """The lake cannot be read or written as it must be."""
+
+    exit_code = 7
+
+
+class Released(HydraError):
+    """A released SQL version was changed."""
+
+    exit_code = 8

@@ -1,0 +1,195 @@
+"""The landing jobs: from files on disk, from the vendors, from the sample vendor.
+
+Each takes the run's instant; none reads the clock.  The caller holds the lake's write lock.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from etl import calendars
+from etl.errors import BadInput, HydraError
+from etl.lake import HIVE_SCHEMA, Lake
+from etl.landing import Landed, land
+from etl.market import Market
+from etl.sources import cftc, databento_api, dbn, sample
+
+#: Years of COT history that a first run lands: what a three-year percentile needs.
+_COT_YEARS = 4
+
+Report = Callable[[str], None]
+
+
+def dbn_files(paths: Iterable[Path]) -> list[Path]:
+    """The DBN files among ``paths`` and in the folders among them, definitions first.
+
+    Quotes are told apart by the definitions of their instruments, so those land first.
+
+    Raises
+    ------
+    BadInput
+        A path does not exist, or a folder holds no DBN file.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.name.endswith((".dbn", ".dbn.zst")))
+            if not inside:
+                raise BadInput(f"{path}: holds no .dbn or .dbn.zst file")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise BadInput(f"{path}: no such file or folder")
+    return sorted(found, key=lambda path: not _holds_definitions(path))
+
+
+def _holds_definitions(path: Path) -> bool:
+    try:
+        return dbn.peek(path).schema == "definition"
+    except BadInput:  # said when its turn comes
+        return False
+
+
+def land_dbn(
+    lake: Lake,
+    markets: Mapping[str, Market],
+    paths: Iterable[Path],
+    now: datetime,
+    origin: str = "vendor",
+) -> Iterator[Landed | HydraError]:
+    """Land DBN files; a refused one is yielded as its error and the others still land."""
+    source = "sample" if origin == "sample" else "databento"
+    instruments: pl.DataFrame | None = None
+    for path in dbn_files(paths):
+        try:
+            is_definition = dbn.peek(path).schema == "definition"
+            if instruments is None and not is_definition:
+                instruments = known_instruments(lake)
+            payload = dbn.read(path, markets, instruments, source)
+            yield land(lake, payload, now, origin)
+        except BadInput as error:
+            yield error
+
+
+def known_instruments(lake: Lake) -> pl.DataFrame:
+    """The instruments that the lake has definitions of, each with the life that they state."""
+    columns = ["market", "kind", "instrument_id", "contract", "activation", "expiration"]
+    frames = []
+    for kind, dataset in (("future", "futures_definition"), ("option", "option_definition")):
+        if paths := lake.raw_files(dataset):
+            scan = pl.scan_parquet(paths, hive_partitioning=True, hive_schema=HIVE_SCHEMA)
+            frames.append(scan.with_columns(pl.lit(kind).alias("kind")).select(columns).unique())
+    if not frames:
+        schema = {
+            **dict.fromkeys(("market", "kind"), pl.String),
+            "instrument_id": pl.Int64,
+            "contract": pl.String,
+            **dict.fromkeys(("activation", "expiration"), pl.Datetime("us", "UTC")),
+        }
+        return pl.DataFrame(schema=schema)
+    return pl.concat(frames).sort(columns).collect()
+
+
+def land_cot(
+    lake: Lake,
+    markets: Mapping[str, Market],
+    paths: Iterable[Path],
+    now: datetime,
+    origin: str = "vendor",
+) -> Iterator[Landed | HydraError]:
+    """Land the CFTC's yearly zips; a refused one is yielded and the others still land."""
+    source = "sample" if origin == "sample" else "cftc"
+    for path in paths:
+        try:
+            yield land(lake, cftc.read(path, markets, source), now, origin)
+        except BadInput as error:
+            yield error
+
+
+def land_sample(
+    lake: Lake, markets: Sequence[Market], days: int, now: datetime, report: Report
+) -> None:
+    """Land the sample vendor's last ``days`` sessions, up to the last midnight in UTC.
+
+    What the lake has already is not made again.
+    """
+    end = datetime.combine(now.astimezone(UTC).date(), time(0), UTC)
+    by_code = {market.code: market for market in markets}
+    with tempfile.TemporaryDirectory(prefix="hydra-sample-") as folder:
+        for market in markets:
+            start = _history_start(market, days, end)
+            held = lake.reach("sample", market.code)
+            if held and held[0] <= start + timedelta(days=1):
+                start = held[1] + timedelta(microseconds=1)
+            if start < end:
+                report(f"{market.code}: sample vendor, {start:%Y-%m-%d} to {end:%Y-%m-%d}")
+                files = sample.fetch(market, start, end, Path(folder))
+                _tell(land_dbn(lake, by_code, files, now, "sample"), report)
+        years = _cot_years(lake, end)
+        zips = sample.fetch_cot(years[0], years[-1], end, Path(folder))
+        _tell(land_cot(lake, by_code, zips, now, "sample"), report)
+
+
+def land_vendors(
+    lake: Lake,
+    markets: Sequence[Market],
+    days: int,
+    now: datetime,
+    key: str,
+    max_cost: float,
+    report: Report,
+) -> None:
+    """Land what Databento and the CFTC have that the lake has not.
+
+    Raises
+    ------
+    CostLimit
+        A market's download would cost more than ``max_cost`` USD; nothing of it was asked for.
+    VendorError
+        A vendor refused or failed.
+    """
+    by_code = {market.code: market for market in markets}
+    with tempfile.TemporaryDirectory(prefix="hydra-vendor-") as folder:
+        for market in markets:
+            if market.databento_dataset is None:
+                continue
+            held = lake.reach("databento", market.code)
+            start = (
+                held[1] + timedelta(microseconds=1) if held else _history_start(market, days, now)
+            )
+            files = databento_api.fetch(
+                market, start, now, Path(folder), key, max_cost=max_cost, on_event=report
+            )
+            _tell(land_dbn(lake, by_code, files, now), report)
+        if any(market.cot_code for market in markets):
+            zips = cftc.fetch(_cot_years(lake, now), Path(folder))
+            _tell(land_cot(lake, by_code, zips, now), report)
+
+
+def _history_start(market: Market, days: int, end: datetime) -> datetime:
+    """The start of the UTC day on which the ``days``-th last session before ``end`` opened."""
+    first = end.date() - timedelta(days=2 * days + 14)
+    table = calendars.sessions(market, first, end.date()).filter(pl.col("close_at") <= end)
+    opened: datetime = table.tail(days)["open_at"].min()  # type: ignore[assignment]
+    return datetime.combine(opened.date(), time(0), UTC)
+
+
+def _cot_years(lake: Lake, end: datetime) -> range:
+    """The years to ask for: all of the history at first, then the ones still written to."""
+    has_any = bool(lake.raw_files("cot"))
+    first = (end - timedelta(days=28)).year if has_any else end.year - _COT_YEARS + 1
+    return range(first, end.year + 1)
+
+
+def _tell(results: Iterable[Landed | HydraError], report: Report) -> None:
+    """Report what landed; what came from a vendor and is refused ends the run."""
+    for result in results:
+        if isinstance(result, HydraError):
+            raise result
+        report(result.line())

@@ -1,0 +1,256 @@
+"""The lake on disk: where things lie, who may write, and how a batch becomes visible.
+
+Layout (``lake/README.md`` explains it to a person)::
+
+    lake.json                     format and origin ("sample" or "vendor")
+    raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.parquet
+    batches/<batch>.json          what each batch brought, with the hash of every file
+    derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
+    hydra.duckdb, report.html, exports/
+
+A batch is staged under ``staging/<batch>/``, committed by the appearance of its record
+in ``batches/``, and then moved into place.  What was committed and not yet moved is moved
+by the next writer; what was staged and not committed is dropped by it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from etl.errors import LakeBusy, LakeError
+
+FORMAT = 1
+ORIGINS = ("sample", "vendor")
+
+#: What the folders of a raw file say, for Polars.
+HIVE_SCHEMA = {"dataset": pl.String, "market": pl.String, "year": pl.Int32, "month": pl.Int32}
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake at ``root``; opening one reads nothing but its marker."""
+
+    root: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "raw"
+
+    @property
+    def derived(self) -> Path:
+        return self.root / "derived"
+
+    @property
+    def batches(self) -> Path:
+        return self.root / "batches"
+
+    @property
+    def staging(self) -> Path:
+        return self.root / "staging"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "hydra.duckdb"
+
+    @property
+    def marker(self) -> Path:
+        return self.root / "lake.json"
+
+    @property
+    def origin(self) -> str | None:
+        """ "sample" or "vendor"; ``None`` while nothing has landed."""
+        try:
+            marker = json.loads(self.marker.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise LakeError(
+                f"{self.marker} is damaged ({error}): restore it from a backup"
+            ) from error
+        if marker.get("format") != FORMAT or marker.get("origin") not in ORIGINS:
+            raise LakeError(f"{self.marker} is not of a lake that this version reads: {marker}")
+        return str(marker["origin"])
+
+    def claim(self, origin: str) -> None:
+        """Mark an empty lake as ``origin``; refuse data of another origin.
+
+        Raises
+        ------
+        LakeError
+            The lake holds data of the other origin.
+        """
+        held = self.origin
+        if held is None:
+            write_whole(self.marker, json.dumps({"format": FORMAT, "origin": origin}) + "\n")
+        elif held != origin:
+            raise LakeError(
+                f"{self.root} holds {held} data and takes no {origin} data: "
+                "name another lake with --lake"
+            )
+
+    def partition(self, dataset: str, market: str, year: int, month: int) -> Path:
+        """The folder of one dataset, market and month (of ``as_of``)."""
+        return self.raw / f"dataset={dataset}/market={market}/year={year}/month={month:02d}"
+
+    def raw_files(self, dataset: str = "*", market: str = "*") -> list[Path]:
+        """Every landed file of a dataset and market, in a stable order."""
+        return sorted(self.raw.glob(f"dataset={dataset}/market={market}/year=*/month=*/*.parquet"))
+
+    def markets(self) -> list[str]:
+        """Markets for which anything has landed."""
+        found = self.raw.glob("dataset=*/market=*")
+        return sorted({path.name.removeprefix("market=") for path in found})
+
+    def first_day(self, market: str) -> date | None:
+        """First day of the earliest month for which anything of the market has landed."""
+        months = self.raw.glob(f"dataset=*/market={market}/year=*/month=*")
+        return min(map(_month, months), default=None)
+
+    def batch_records(self) -> list[dict[str, Any]]:
+        """The record of every committed batch, oldest first."""
+        return [json.loads(path.read_text()) for path in sorted(self.batches.glob("*.json"))]
+
+    def reach(self, source: str, market: str) -> tuple[datetime, datetime] | None:
+        """Earliest and latest ``available_at`` that a source has landed of a market."""
+        spans = [
+            (
+                datetime.fromisoformat(file["first_known"]),
+                datetime.fromisoformat(file["last_known"]),
+            )
+            for record in self.batch_records()
+            if record["source"] == source
+            for file in record["files"]
+            if file["market"] == market and file["dataset"] != "cot"
+        ]
+        if not spans:
+            return None
+        return min(first for first, _ in spans), max(last for _, last in spans)
+
+    @contextmanager
+    def writing(self, now: datetime) -> Iterator[None]:
+        """Hold the lake's only write lock; finish or drop what a killed writer left.
+
+        The lock is the operating system's, so it ends with the process that holds it.
+
+        Raises
+        ------
+        LakeBusy
+            Another process is writing.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = open(self.root / ".lock", "a+")  # noqa: SIM115 - held for the block
+        except OSError as error:
+            raise LakeError(f"cannot write to the lake at {self.root}: {error.strerror}") from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                holder = handle.read().strip() or "another process"
+                raise LakeBusy(
+                    f"the lake at {self.root} is being written by {holder}: "
+                    "wait for it to end, or stop it"
+                ) from None
+            handle.seek(0)
+            handle.truncate()
+            handle.write(f"process {os.getpid()} on {socket.gethostname()} since {now:%FT%TZ}\n")
+            handle.flush()
+            self._recover()
+            try:
+                yield
+            finally:
+                handle.seek(0)
+                handle.truncate()
+
+    def commit(self, batch_id: str, record: dict[str, Any], files: dict[Path, Path]) -> None:
+        """Make a staged batch part of the lake: all of its files, or none.
+
+        ``files`` maps each staged file to its place; both lie in this lake.
+        """
+        moves = {
+            str(staged.relative_to(self.root)): str(place.relative_to(self.root))
+            for staged, place in files.items()
+        }
+        self.batches.mkdir(parents=True, exist_ok=True)
+        write_whole(
+            self.batches / f"{batch_id}.json",
+            json.dumps({**record, "moves": moves}, indent=1, sort_keys=True) + "\n",
+        )
+        self._move(moves)
+        shutil.rmtree(self.staging / batch_id, ignore_errors=True)
+
+    def _move(self, moves: dict[str, str]) -> None:
+        folders: set[Path] = set()
+        for staged, place in moves.items():
+            source, target = self.root / staged, self.root / place
+            if not source.exists():  # moved before the writer was killed
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(source, target)
+            folders.add(target.parent)
+        for folder in folders:
+            sync_folder(folder)
+
+    def _recover(self) -> None:
+        for folder in sorted(self.staging.glob("*")):
+            record = self.batches / f"{folder.name}.json"
+            if record.exists():
+                self._move(json.loads(record.read_text())["moves"])
+            shutil.rmtree(folder)
+        for left in [*self.root.glob("*.part"), *self.batches.glob("*.part")]:
+            left.unlink()
+        for left in self.derived.glob("**/*.part"):
+            left.unlink()
+
+
+def month_of(path: Path) -> date:
+    """The first day of the month in whose folder a file lies."""
+    return _month(path.parent)
+
+
+def _month(folder: Path) -> date:
+    year, month = (part.split("=")[1] for part in folder.parts[-2:])
+    return date(int(year), int(month), 1)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a file beside ``path`` and put it in its place, synced, in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    try:
+        write(part)
+        with open(part, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise LakeError(f"cannot write {path}: {error.strerror or error}") from error
+    sync_folder(path.parent)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``: the old content or the new, never a part of it."""
+    replace_whole(path, lambda part: part.write_text(text) and None)

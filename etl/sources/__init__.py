@@ -1,0 +1,72 @@
+"""Vendors: each module knows one of them and returns frames in the raw schemas."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+
+from etl.errors import BadInput
+from etl.schemas import source_schema
+
+__all__ = ["Payload", "conform", "file_sha256", "parse_date"]
+
+
+@dataclass
+class Payload:
+    """What one vendor file or answer holds, in the raw schemas.
+
+    Attributes
+    ----------
+    source : str
+        The ``source`` of every row: ``databento``, ``sample``, ``cftc``, ``chain-cboe``, …
+    description : str
+        The file or request for a person; never a secret.
+    sha256 : str
+        Hex digest of the bytes as they came, the payload's identity.
+    frames : Iterator of (str, polars.DataFrame)
+        Dataset name and rows exactly in ``schemas.source_schema(dataset)``, in chunks of bounded
+        size.  Iterating raises ``BadInput`` when the rest turns out damaged, so what came before
+        counts only once the iterator has ended.
+    left_out : Counter of str
+        Reason -> rows not taken; complete once the iterator has ended.
+    notes : list of str
+        What a person should know about the payload; complete once the iterator has ended.
+    """
+
+    source: str
+    description: str
+    sha256: str
+    frames: Iterator[tuple[str, pl.DataFrame]]
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+
+def conform(dataset: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The dataset's columns of ``frame``, in the schema's order and types."""
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in source_schema(dataset).items())
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes; ``BadInput`` when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise BadInput(f"{path}: cannot be read ({reason}); check the path") from None
+
+
+def parse_date(text: str, *forms: str) -> date | None:
+    """The date that ``text`` is in the first of ``forms`` (``strptime``) that fits."""
+    for form in forms:
+        try:
+            return datetime.strptime(text, form).replace(tzinfo=UTC).date()
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,303 @@
+"""The CFTC's yearly zip: ``f_year.txt`` of the Disaggregated Futures-Only report.
+
+Header, order, padding and suppressed values (``.``) are those of the published files; the numbers
+are invented, and each side of a row adds up to its open interest.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from etl.cot_releases import releases
+from etl.sources.sample.noise import normal
+
+__all__ = ["HEADER", "fetch_cot"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: The first Tuesday of the report.
+_FIRST = date(2006, 6, 13)
+#: Federal holidays that move a Tuesday's report to the Monday before.
+_MOVED = {(1, 1), (7, 4), (11, 11), (12, 25)}
+_FEW_TRADERS = 4  # fewer than that are not disclosed
+_FIELDS = (
+    "Prod_Merc_Long",
+    "Prod_Merc_Short",
+    "Swap_Long",
+    "Swap_Short",
+    "Swap_Spread",
+    "M_Money_Long",
+    "M_Money_Short",
+    "M_Money_Spread",
+    "Other_Rept_Long",
+    "Other_Rept_Short",
+    "Other_Rept_Spread",
+    "Tot_Rept_Long",
+    "Tot_Rept_Short",
+    "NonRept_Long",
+    "NonRept_Short",
+)
+_REPORTED = _FIELDS[:13]  # those with a count of traders
+_CROPS = ("All", "Old", "Other")
+
+
+def _position(field: str) -> str:
+    """Return a field's name among the positions, with the CFTC's two underscores."""
+    trader, side = field.rsplit("_", 1)
+    swap = "_" if field in ("Swap_Short", "Swap_Spread") else ""
+    return f"{trader}{swap}_Positions_{side}"
+
+
+def _header() -> Iterator[str]:
+    yield from ("Market_and_Exchange_Names", "As_of_Date_In_Form_YYMMDD")
+    yield from ("Report_Date_as_YYYY-MM-DD", "CFTC_Contract_Market_Code")
+    yield from ("CFTC_Market_Code", "CFTC_Region_Code", "CFTC_Commodity_Code")
+    for crop in _CROPS:
+        yield f"Open_Interest_{crop}"
+        yield from (f"{_position(field)}_{crop}" for field in _FIELDS)
+    yield "Change_in_Open_Interest_All"
+    yield from (f"Change_in_{field}_All" for field in _FIELDS)
+    for crop in _CROPS:
+        yield f"Pct_of_Open_Interest_{crop}"
+        yield from (f"Pct_of_OI_{field}_{crop}" for field in _FIELDS)
+    for crop in _CROPS:
+        yield f"Traders_Tot_{crop}"
+        yield from (f"Traders_{field}_{crop}" for field in _REPORTED)
+    for crop in _CROPS:
+        for net in ("Gross", "Net"):
+            for largest in (4, 8):
+                for side in ("Long", "Short"):
+                    yield f"Conc_{net}_LE_{largest}_TDR_{side}_{crop}"
+    yield from ("Contract_Units", "CFTC_Contract_Market_Code_Quotes", "CFTC_Market_Code_Quotes")
+    yield from ("CFTC_Commodity_Code_Quotes", "CFTC_SubGroup_Code", "FutOnly_or_Combined")
+
+
+HEADER = tuple(_header())
+
+
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    """A market of the report; the code with a letter makes the column text, as in real years."""
+
+    code: str
+    name: str
+    exchange: str
+    commodity: str
+    units: str
+    subgroup: str
+    open_interest: float
+    old_crop: float  # share of positions in the old crop year
+
+
+_MARKETS = (
+    _Reported(
+        "002602", "CORN - CHICAGO BOARD OF TRADE", "CBT", "002", "5,000 BUSHELS", "A10", 1.5e6, 0.7
+    ),
+    _Reported(
+        "004603", "OATS - CHICAGO BOARD OF TRADE", "CBT", "004", "5,000 BUSHELS", "A10", 4.5e3, 0.8
+    ),
+    _Reported(
+        "0063DB",
+        "CALIF CARBON CURRENT AUCTION - ICE FUTURES ENERGY DIV",
+        "IFED",
+        "006",
+        "1,000 ALLOWANCES",
+        "N10",
+        4.0e4,
+        1.0,
+    ),
+    _Reported(
+        "054642",
+        "LEAN HOGS - CHICAGO MERCANTILE EXCHANGE",
+        "CME",
+        "054",
+        "40,000 POUNDS",
+        "A20",
+        3.0e5,
+        0.97,
+    ),
+    _Reported(
+        "057642",
+        "LIVE CATTLE - CHICAGO MERCANTILE EXCHANGE",
+        "CME",
+        "057",
+        "40,000 POUNDS",
+        "A20",
+        3.3e5,
+        1.0,
+    ),
+    _Reported(
+        "061641",
+        "FEEDER CATTLE - CHICAGO MERCANTILE EXCHANGE",
+        "CME",
+        "061",
+        "50,000 POUNDS",
+        "A20",
+        6.9e4,
+        1.0,
+    ),
+)
+
+#: Middle shares of open interest: spreads first, then what is left of each side.
+_SPREADS = (("Swap", 0.03), ("M_Money", 0.13), ("Other_Rept", 0.09))
+_SIDES = (
+    ("Long", (("Prod_Merc", 0.12), ("Swap", 0.30), ("M_Money", 0.36), ("Other_Rept", 0.12))),
+    ("Short", (("Prod_Merc", 0.52), ("Swap", 0.04), ("M_Money", 0.14), ("Other_Rept", 0.18))),
+)
+
+
+def fetch_cot(start_year: int, end_year: int, until: datetime, directory: Path) -> list[Path]:
+    """Write the yearly zips as they stood at ``until`` and return their paths.
+
+    A year of which nothing was released yet has no file, as early in January.
+    """
+    if until.tzinfo is None:
+        raise ValueError("until must carry a time zone")
+    dates = _report_dates(end_year)
+    released = releases(pl.Series(dates, dtype=pl.Date))["available_at"].to_list()
+    paths = []
+    for year in range(start_year, end_year + 1):
+        rows = [
+            (i, day, at)
+            for i, (day, at) in enumerate(zip(dates, released, strict=True))
+            if day.year == year and at <= until
+        ]
+        if not rows:
+            continue
+        path = directory / f"sample_fut_disagg_txt_{year}.zip"
+        _write(path, [i for i, _, _ in rows], dates, max(at for _, _, at in rows))
+        paths.append(path)
+    return paths
+
+
+def _write(path: Path, weeks: list[int], dates: list[date], made: datetime) -> None:
+    lines = [",".join(f'"{name}"' for name in HEADER)]
+    for market in _MARKETS:
+        numbers = _numbers(market, len(dates))
+        for i in reversed(weeks):
+            lines.append(_row(market, dates[i], {k: int(v[i]) for k, v in numbers.items()}))
+    stamp = made.astimezone(UTC)
+    member = zipfile.ZipInfo("f_year.txt", date_time=stamp.timetuple()[:6])
+    member.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "x") as archive:
+        archive.writestr(member, "\n".join(lines) + "\n")
+
+
+def _report_dates(end_year: int) -> list[date]:
+    dates = []
+    day = _FIRST
+    while day <= date(end_year, 12, 31):
+        moved = (day.month, day.day) in _MOVED
+        dates.append(day - timedelta(days=1) if moved else day)
+        day += timedelta(days=7)
+    return dates
+
+
+@lru_cache(maxsize=32)
+def _numbers(market: _Reported, n: int) -> dict[str, Ints]:
+    """Return every position of a market, ``n`` weeks from the first report on."""
+    open_interest = np.rint(market.open_interest * np.exp(_drifting(market, "oi", n, 0.18)))
+    found = {"Open_Interest_All": open_interest.astype(np.int64)}
+    total = found["Open_Interest_All"]
+    left = total.copy()
+    for trader, share in _SPREADS:
+        wave = np.exp(_drifting(market, f"{trader[:4]}spr", n, 0.2))
+        found[f"{trader}_Spread_All"] = (total * share * wave).astype(np.int64)
+        left = left - found[f"{trader}_Spread_All"]
+    for side, shares in _SIDES:
+        weights = [s * np.exp(_drifting(market, f"{t[:4]}{side}", n, 0.3)) for t, s in shares]
+        rest = 1.0 - sum(s for _, s in shares)
+        weight_sum = np.sum(weights, axis=0) + rest
+        remaining = left
+        for (trader, _), weight in zip(shares, weights, strict=True):
+            held = (left * weight / weight_sum).astype(np.int64)
+            found[f"{trader}_{side}_All"] = held
+            remaining = remaining - held
+        found[f"NonRept_{side}_All"] = remaining
+    _split_crops(market, found)
+    for crop in _CROPS:
+        spreads = sum(found[f"{trader}_Spread_{crop}"] for trader, _ in _SPREADS)
+        for side, shares in _SIDES:
+            reported = sum(found[f"{trader}_{side}_{crop}"] for trader, _ in shares)
+            found[f"Tot_Rept_{side}_{crop}"] = np.asarray(reported + spreads)
+    for name in ("Open_Interest", *_FIELDS):
+        found[f"Change_{name}"] = np.diff(found[f"{name}_All"], prepend=0)
+    return found
+
+
+def _split_crops(market: _Reported, found: dict[str, Ints]) -> None:
+    """Split positions into old and other crop years; the small traders take the rounding."""
+    names = [name.removesuffix("_All") for name in found]
+    for name in names:
+        found[f"{name}_Old"] = (found[f"{name}_All"] * market.old_crop).astype(np.int64)
+    for side, shares in _SIDES:
+        others = [f"{trader}_{side}_Old" for trader, _ in shares]
+        others += [f"{trader}_Spread_Old" for trader, _ in _SPREADS]
+        rest = found["Open_Interest_Old"] - sum(found[name] for name in others)
+        found[f"NonRept_{side}_Old"] = rest
+    for name in names:
+        found[f"{name}_Other"] = found[f"{name}_All"] - found[f"{name}_Old"]
+
+
+def _drifting(market: _Reported, name: str, n: int, spread: float) -> Floats:
+    """Return a mean-reverting path of weeks with a stationary deviation of ``spread``."""
+    shock = normal("cot", market.code, name, np.arange(n, dtype=np.int64))
+    path = np.empty(n)
+    value, keep = 0.0, 0.96
+    for i, step in enumerate(shock):
+        value = keep * value + np.sqrt(1.0 - keep * keep) * step
+        path[i] = value
+    return spread * np.clip(path, -2.5, 2.5)
+
+
+def _row(market: _Reported, day: date, number: dict[str, int]) -> str:
+    """Return one line of the file."""
+    cells = [f'"{market.name}"', f"{day:%y%m%d}", day.isoformat(), market.code]
+    cells += [f"{market.exchange:<4}", "00", f"{market.commodity:<4}"]
+    for crop in _CROPS:
+        cells += [f"{number[f'{name}_{crop}']:>8d}" for name in ("Open_Interest", *_FIELDS)]
+    cells += [f"{number[f'Change_{name}']:>8d}" for name in ("Open_Interest", *_FIELDS)]
+    for crop in _CROPS:
+        total = number[f"Open_Interest_{crop}"]
+        for name in ("Open_Interest", *_FIELDS):
+            share = 100.0 * number[f"{name}_{crop}"] / total if total else 0.0
+            cells.append(f"{share:>7.1f}")
+    for crop in _CROPS:
+        cells += _traders(number, crop)
+    for crop in _CROPS:
+        cells += _concentration(number, crop)
+    cells += [f'"(CONTRACTS OF {market.units})"', f'"{market.code}"', f'"{market.exchange:<4}"']
+    cells += [f'"{market.commodity:<4}"', f'"{market.subgroup}"', '"FutOnly"']
+    return ",".join(cells)
+
+
+def _traders(number: dict[str, int], crop: str) -> list[str]:
+    """Return the counts of traders: more hold more, and a few are not disclosed."""
+    counts = [round(0.45 * number[f"{name}_{crop}"] ** 0.45) for name in _REPORTED]
+    total = round(0.45 * number[f"Open_Interest_{crop}"] ** 0.5)
+    return [f"{total:>7d}"] + [
+        "." if 0 < count < _FEW_TRADERS else f"{count:>7d}" for count in counts
+    ]
+
+
+def _concentration(number: dict[str, int], crop: str) -> list[str]:
+    """Return the shares of the largest four and eight traders, gross and net."""
+    total = number[f"Open_Interest_{crop}"]
+    cells = []
+    for net in (1.0, 0.97):
+        for largest in (0.45, 0.7):
+            for side in ("Long", "Short"):
+                biggest = max(number[f"{t}_{side}_{crop}"] for t in ("Prod_Merc", "Swap"))
+                share = 100.0 * net * largest * biggest / total if total else 0.0
+                cells.append(f"{share:>8.1f}")
+    return cells

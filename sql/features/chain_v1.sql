@@ -1,0 +1,323 @@
+-- The option chain of a market-session as it was known at a cut-off: one row a listed
+-- option, with its quote, settlement, open interest, forward, implied vol and Greeks.
+--
+-- name: chain_v1
+-- status: draft
+-- stage: derive
+-- grain: market, session_date, price_source, as_of, series, expiry, option_type, strike
+-- time: as_of is the cut-off; available_at is the latest available_at among the row's inputs,
+--   each of them at or before the cut-off. Open interest and volume are the newest published
+--   by then, at most ten days old, each with its own as_of. Settlement is the session's own.
+-- sources: raw.option_definition, raw.option_quote, raw.option_stat, raw.futures_quote,
+--   raw.futures_1m, raw.futures_stat
+-- max_age: 1 session
+--
+-- columns:
+--   market VARCHAR: market code
+--   session_date DATE: the exchange's trade date
+--   price_source VARCHAR: quote (mid at the snapshot) or settlement; never mixed in one slice
+--   series VARCHAR: option root; several may expire on one date
+--   expiry DATE: last trade date, in the exchange's time zone
+--   expiration TIMESTAMP WITH TIME ZONE: the instant at which the option expires
+--   underlying VARCHAR: contract that the option is exercised into; NULL for an index or a chain file
+--   contract VARCHAR: the vendor's symbol of the option
+--   instrument_id BIGINT: the vendor's number, or a hash for a row of a chain file
+--   option_type VARCHAR: C or P
+--   strike DOUBLE: strike, quote unit
+--   bid DOUBLE: best bid, quote unit; NULL without one
+--   ask DOUBLE: best ask, quote unit; NULL without one
+--   quote_as_of TIMESTAMP WITH TIME ZONE: instant of the quote
+--   mid DOUBLE: middle of a two-sided quote that is not crossed, quote unit; else NULL
+--   spread_pct DOUBLE: (ask - bid) / mid as a fraction, 0.2 is 20 %
+--   settlement DOUBLE: the session's settlement price known at the cut-off, quote unit
+--   settlement_status VARCHAR: preliminary or final
+--   open_interest BIGINT: newest published open interest, contracts
+--   open_interest_as_of TIMESTAMP WITH TIME ZONE: session close that the open interest describes
+--   volume BIGINT: newest published cleared volume, contracts
+--   volume_as_of TIMESTAMP WITH TIME ZONE: session close that the volume describes
+--   forward DOUBLE: price of the underlying future at the cut-off, or implied by parity
+--   forward_source VARCHAR: future_quote, future_bar, future_settlement, file or parity
+--   t_years DOUBLE: time from the instant that the price describes to expiration, ACT/365
+--   rate DOUBLE: continuously compounded risk-free rate, decimal a year
+--   discount DOUBLE: exp(-rate t_years)
+--   iv DOUBLE: Black-76 vol of the price source's price, early exercise removed, decimal a year
+--   iv_status TINYINT: 0 solved, else why not, as mathlib.black76 numbers it
+--   delta DOUBLE: change of value for 1 of the forward
+--   gamma DOUBLE: change of delta for 1 of the forward
+--   vega DOUBLE: change of value for 1.00 of vol
+--   theta DOUBLE: change of value a year
+--   vanna DOUBLE: change of delta for 1.00 of vol
+--   charm DOUBLE: change of delta a year as time passes
+--   is_liquid BOOLEAN: quote: open interest and spread within the market's limits;
+--     settlement: any open interest
+--   as_of TIMESTAMP WITH TIME ZONE: the cut-off
+--   available_at TIMESTAMP WITH TIME ZONE: first instant at which the row could be known
+
+with
+spine as (
+    select s.*, r.rate
+    from derive.spine as s
+    asof join meta.rates as r
+        on s.market = r.market and s.session_date >= r.valid_from
+),
+
+-- One row an instrument and instant: ties in an ASOF JOIN would be broken at random.
+definitions as (
+    select distinct on (instrument_id, available_at)
+        instrument_id, available_at, contract, series, expiration, option_type, strike,
+        underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed
+    from raw.option_definition
+    order by instrument_id, available_at, as_of desc, contract
+),
+
+instruments as (select distinct instrument_id from definitions),
+
+pairs as (select * from spine cross join instruments),
+
+listed as (
+    select
+        p.*, d.contract, d.series, d.expiration, d.option_type, d.strike, d.underlying,
+        d.available_at as definition_known,
+        (d.expiration at time zone m.timezone)::date as expiry,
+        (epoch_us(d.expiration) - epoch_us(p.valued_at)) / (365 * 86400 * 1e6) as t_years,
+        m.exercise = 'american' and not list_contains(m.european_roots, d.series) as is_american,
+        m.underlying = 'future' as is_on_future,
+        m.min_open_interest, m.max_spread
+    from pairs as p
+    join meta.markets as m on p.market = m.market
+    asof join definitions as d
+        on p.instrument_id = d.instrument_id and p.as_of >= d.available_at
+    where d.feed = p.feed and d.update_action <> 'D' and d.expiration > p.valued_at
+),
+
+quotes as (
+    select
+        s.spine_id, q.instrument_id,
+        arg_max(
+            struct_pack(
+                bid := q.bid, ask := q.ask, underlying_price := q.underlying_price,
+                as_of := q.as_of, known := q.available_at
+            ),
+            row(q.available_at, q.as_of, q.sequence, q.ingested_at)
+        ) as quote
+    from spine as s
+    join raw.option_quote as q
+        on s.feed = q.feed and q.available_at > s.quotes_from and q.available_at <= s.quotes_to
+    group by s.spine_id, q.instrument_id
+),
+
+stat_vintages as (
+    select
+        s.spine_id, t.instrument_id, t.stat_type,
+        coalesce(t.ref_date, s.session_date) as ref_date,
+        arg_max(
+            struct_pack(
+                price := t.price, quantity := t.quantity, is_final := t.is_final,
+                is_deleted := t.is_deleted, as_of := t.as_of, known := t.available_at
+            ),
+            row(t.available_at, coalesce(t.is_final, false), t.ingested_at, -t.stat_flags)
+        ) as stat
+    from spine as s
+    join raw.option_stat as t
+        on t.available_at <= s.as_of
+        and coalesce(t.ref_date, s.session_date)
+            between s.session_date - if(t.stat_type = 3, 0, 10) and s.session_date
+    where
+        t.stat_type in (3, 6, 9)
+        and if(t.source like 'chain-%', t.available_at between s.quotes_from and s.as_of, s.feed = 'stream')
+    group by s.spine_id, t.instrument_id, t.stat_type, coalesce(t.ref_date, s.session_date)
+),
+
+stats as (
+    select
+        spine_id, instrument_id,
+        arg_max(stat, ref_date) filter (where stat_type = 3) as settlement,
+        arg_max(stat, ref_date) filter (where stat_type = 6) as volume,
+        arg_max(stat, ref_date) filter (where stat_type = 9) as open_interest
+    from stat_vintages
+    where not coalesce(stat.is_deleted, false)
+    group by spine_id, instrument_id
+),
+
+rows_known as (
+    select
+        l.*,
+        q.quote.bid as bid, q.quote.ask as ask, q.quote.as_of as quote_as_of,
+        if(l.is_on_future, q.quote.underlying_price, null) as file_price,
+        if(q.quote.bid > 0 and q.quote.ask >= q.quote.bid, (q.quote.bid + q.quote.ask) / 2, null)
+            as mid,
+        t.settlement.price as settlement,
+        if(t.settlement.is_final, 'final', 'preliminary') as settlement_status,
+        t.open_interest.quantity as open_interest,
+        t.open_interest.as_of as open_interest_as_of,
+        t.volume.quantity as volume, t.volume.as_of as volume_as_of,
+        greatest(
+            l.definition_known, q.quote.known, t.settlement.known, t.open_interest.known,
+            t.volume.known
+        ) as option_known
+    from listed as l
+    left join quotes as q on l.spine_id = q.spine_id and l.instrument_id = q.instrument_id
+    left join stats as t on l.spine_id = t.spine_id and l.instrument_id = t.instrument_id
+    where
+        case
+            when l.price_source = 'settlement' then t.settlement.price is not null
+            when l.feed = 'snapshot' then q.quote is not null
+            else q.quote is not null or t.open_interest.quantity > 0
+        end
+),
+
+priced as (
+    select *, if(price_source = 'quote', mid, settlement) as price
+    from rows_known
+),
+
+-- The future that a slice is exercised into: its newest two-sided quote, else its newest
+-- one-minute bar; for settlements its own settlement.
+future_prices as (
+    select
+        s.spine_id, q.contract, 'future_quote' as forward_source, 1 as preference,
+        arg_max(
+            struct_pack(price := (q.bid + q.ask) / 2, known := q.available_at),
+            row(q.available_at, q.as_of, q.sequence, q.ingested_at)
+        ) as future
+    from spine as s
+    join raw.futures_quote as q
+        on q.available_at > s.quotes_from and q.available_at <= s.quotes_to
+    where s.price_source = 'quote' and q.bid > 0 and q.ask >= q.bid
+    group by s.spine_id, q.contract
+    union all
+    select
+        s.spine_id, b.contract, 'future_bar' as forward_source, 2 as preference,
+        arg_max(
+            struct_pack(price := b.close, known := b.available_at),
+            row(b.available_at, b.ingested_at)
+        ) as future
+    from spine as s
+    join raw.futures_1m as b
+        on b.available_at > s.quotes_from and b.available_at <= s.quotes_to
+    where s.price_source = 'quote' and b.close > 0
+    group by s.spine_id, b.contract
+    union all
+    select
+        s.spine_id, t.contract, 'future_settlement' as forward_source, 1 as preference,
+        arg_max(
+            struct_pack(price := if(t.is_deleted, null, t.price), known := t.available_at),
+            row(t.available_at, coalesce(t.is_final, false), t.ingested_at, -t.stat_flags)
+        ) as future
+    from spine as s
+    join raw.futures_stat as t
+        on s.session_date = t.ref_date and t.available_at <= s.as_of
+    where s.price_source = 'settlement' and t.stat_type = 3
+    group by s.spine_id, t.contract
+),
+
+futures as (
+    select
+        spine_id, contract,
+        arg_min(struct_pack(price := future.price, known := future.known,
+            forward_source := forward_source), preference) as future
+    from future_prices
+    where future.price > 0
+    group by spine_id, contract
+),
+
+-- Put-call parity near the money, where no future gives the forward: the median over the
+-- seven strikes at which call and put are closest.
+parity_pairs as (
+    select
+        c.spine_id, c.series, c.expiration, c.strike,
+        c.strike + (c.price - p.price) * exp(c.rate * c.t_years) as forward,
+        greatest(c.option_known, p.option_known) as known,
+        row_number() over (
+            partition by c.spine_id, c.series, c.expiration
+            order by abs(c.price - p.price), c.strike
+        ) as closeness
+    from priced as c
+    join priced as p
+        on c.spine_id = p.spine_id and c.series = p.series and c.expiration = p.expiration
+        and c.strike = p.strike
+    where c.option_type = 'C' and p.option_type = 'P' and c.price > 0 and p.price > 0
+),
+
+parity as (
+    select
+        spine_id, series, expiration,
+        struct_pack(
+            price := median(forward), known := max(known), forward_source := 'parity'
+        ) as future
+    from parity_pairs
+    where closeness <= 7
+    group by spine_id, series, expiration
+),
+
+file_prices as (
+    select
+        spine_id, series, expiration,
+        struct_pack(
+            price := median(file_price), known := max(option_known), forward_source := 'file'
+        ) as future
+    from priced
+    where file_price > 0
+    group by spine_id, series, expiration
+),
+
+with_forward as (
+    select
+        p.*,
+        coalesce(f.future, g.future, y.future) as future
+    from priced as p
+    left join futures as f on p.spine_id = f.spine_id and p.underlying = f.contract
+    left join file_prices as g
+        on p.spine_id = g.spine_id and p.series = g.series and p.expiration = g.expiration
+    left join parity as y
+        on p.spine_id = y.spine_id and p.series = y.series and p.expiration = y.expiration
+),
+
+solved as (
+    select
+        *,
+        implied_vol(
+            if(price > 0, price, null), future.price, strike, t_years, rate,
+            option_type = 'C', is_american
+        ) as solution
+    from with_forward
+),
+
+with_greeks as (
+    select
+        *,
+        greeks(
+            future.price, strike, t_years, solution.vol, rate, option_type = 'C'
+        ) as greek
+    from solved
+)
+
+select
+    market, session_date, price_source, series, expiry, expiration, underlying, contract,
+    instrument_id, option_type, strike,
+    bid, ask, quote_as_of, mid,
+    (ask - bid) / mid as spread_pct,
+    settlement,
+    if(settlement is null, null, settlement_status) as settlement_status,
+    open_interest, open_interest_as_of, volume, volume_as_of,
+    future.price as forward,
+    future.forward_source as forward_source,
+    t_years, rate,
+    exp(-rate * t_years) as discount,
+    solution.vol as iv,
+    solution.status as iv_status,
+    greek.delta as delta,
+    greek.gamma as gamma,
+    greek.vega as vega,
+    greek.theta as theta,
+    greek.vanna as vanna,
+    greek.charm as charm,
+    if(
+        price_source = 'quote',
+        coalesce(open_interest > min_open_interest and (ask - bid) < max_spread * mid, false),
+        coalesce(open_interest > 0, false)
+    ) as is_liquid,
+    as_of,
+    greatest(option_known, future.known) as available_at
+from with_greeks
+order by market, session_date, price_source, as_of, expiration, series, strike, option_type

@@ -1,0 +1,93 @@
+-- The wide table: one row a market-session, every feature as it was known at the session's
+-- cut-off, NULL where there was none or it had grown stale.
+--
+-- name: daily_v1
+-- status: draft
+-- stage: build
+-- grain: market, session_date
+-- time: as_of is the session's cut-off; each value is the newest whose as_of and available_at
+--   are at or before it; available_at is the latest available_at among the values
+-- sources: features.long_v1
+-- max_age: 1 session, or for cot 1 release
+--
+-- columns:
+--   market VARCHAR: market code
+--   session_date DATE: the exchange's trade date
+--   as_of TIMESTAMP WITH TIME ZONE: the session's cut-off
+--   available_at TIMESTAMP WITH TIME ZONE: first instant at which the whole row could be known
+--   * DOUBLE: one column a feature, in the order of meta.features, which explains each
+
+with
+spans as (
+    select market, min(as_of) as first, max(as_of) as last
+    from features.long_v1
+    group by market
+),
+
+spine as (
+    select s.market, s.session_date, s.cut_off
+    from meta.sessions as s
+    join spans as p using (market)
+    where s.cut_off between p.first and p.last + interval 1 day
+),
+
+-- Drop what was superseded when it appeared (a late revision of an old value), then keep one
+-- row an instant: ties in an ASOF JOIN would be broken at random.
+newest as (
+    select *, greatest(available_at, as_of) as known_at
+    from features.long_v1
+    qualify as_of = max(as_of) over (
+        partition by market, feature_name order by greatest(available_at, as_of), as_of
+        rows unbounded preceding
+    )
+),
+
+keyed as (
+    select distinct on (market, feature_name, known_at) *
+    from newest
+    order by market, feature_name, known_at, as_of desc, available_at desc
+),
+
+asked as (
+    select s.market, s.session_date, s.cut_off, f.feature_name, f.max_age, f.clock
+    from spine as s
+    cross join meta.features as f
+),
+
+answered as (
+    select a.*, k.value, k.as_of as value_as_of, k.available_at
+    from asked as a
+    asof join keyed as k
+        on a.market = k.market and a.feature_name = k.feature_name and a.cut_off >= k.known_at
+),
+
+-- Age: how many ticks of its clock a value is behind.
+ticked as (
+    select a.*, c.tick_number as tick_of_value
+    from answered as a
+    asof left join meta.clock as c
+        on a.market = c.market and a.clock = c.clock and a.value_as_of >= c.as_of
+),
+
+aged as (
+    select t.*, c.tick_number - coalesce(t.tick_of_value, 0) as age
+    from ticked as t
+    asof left join meta.clock as c
+        on t.market = c.market and t.clock = c.clock and t.cut_off >= c.known_at
+),
+
+fresh as (
+    select
+        market, session_date, cut_off as as_of, feature_name,
+        if(coalesce(age, 0) <= max_age, value, null) as value,
+        max(if(coalesce(age, 0) <= max_age, available_at, null))
+            over (partition by market, session_date) as available_at
+    from aged
+)
+
+from (
+    pivot fresh on feature_name in feature using max(value)
+    group by market, session_date, as_of, available_at
+)
+where available_at is not null
+order by market, session_date

@@ -1,0 +1,89 @@
+-- instant(t): t as an instant; refuses one without a time zone.
+-- answers_at(t): every feature of every market as it was known at t.
+-- features_at(market_code, t): the same for one market, one row a feature.
+-- daily_at(t): the same, one wide row a market.
+--
+-- The bound is inclusive: a value counts when its as_of and available_at are at or before t.
+-- Of those the newest as_of answers, in its newest vintage.  A value more ticks behind its
+-- clock than max_age is NULL and `stale`; a feature without any value by t is `missing`.
+create macro instant(t) as
+    case
+        when typeof(t) = 'TIMESTAMP WITH TIME ZONE' then t::timestamptz
+        when
+            typeof(t) = 'VARCHAR'
+            and regexp_matches(t::varchar, '[0-9]:[0-9]{2}(:[0-9.]+)? ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$')
+            then t::timestamptz
+        else error('t needs a time and a zone, such as ''2025-03-06T20:00:00Z'': got ' || t::varchar)
+    end;
+
+create macro answers_at(t) as table
+with
+known as (
+    select
+        market, feature_name,
+        arg_max(
+            struct_pack(
+                value := value, quality := quality, as_of := as_of, available_at := available_at
+            ),
+            row(as_of, available_at)
+        ) as answer
+    from features.long_v1
+    where available_at <= instant(t) and as_of <= instant(t)
+    group by market, feature_name
+),
+
+asked as (
+    select m.market, f.feature_name, f.max_age, f.clock, f.feature_number
+    from (select distinct market from features.long_v1) as m
+    cross join meta.features as f
+),
+
+ages as (
+    select a.market, a.feature_name, count(*) as age
+    from asked as a
+    join known as k using (market, feature_name)
+    join meta.clock as c
+        on a.market = c.market and a.clock = c.clock
+        and c.as_of > k.answer.as_of and c.known_at <= instant(t)
+    group by a.market, a.feature_name
+)
+
+select
+    a.market, a.feature_name, a.feature_number,
+    case when coalesce(g.age, 0) <= a.max_age then k.answer.value end as value,
+    case
+        when k.answer is null then 'missing'
+        when g.age > a.max_age then 'stale'
+        else k.answer.quality
+    end as quality,
+    k.answer.as_of as as_of,
+    k.answer.available_at as available_at,
+    floor((epoch(instant(t)) - epoch(k.answer.as_of)) / 86400)::integer as staleness_days
+from asked as a
+left join known as k using (market, feature_name)
+left join ages as g using (market, feature_name);
+
+create macro features_at(market_code, t) as table
+select feature_name, value, quality, as_of, available_at, staleness_days
+from answers_at(t)
+where
+    market = case
+        when exists (from meta.markets as m where m.market = market_code) then market_code
+        else error('unknown market ' || market_code || ': meta.markets lists them')
+    end
+order by feature_number;
+
+create macro daily_at(t) as table
+with
+answers as (
+    select
+        market, instant(t) as known_at, feature_name, value,
+        max(case when value is not null then available_at end) over (partition by market) as available_at
+    from answers_at(t)
+)
+
+from (
+    pivot answers on feature_name in feature using max(value)
+    group by market, known_at, available_at
+)
+order by market

@@ -1,0 +1,9 @@
+-- A density whose mass is not 1, or whose mean is not the forward, within one in a million.
+-- severity: error
+select
+    market, session_date, price_source || ' ' || series || ' ' || expiry as subject,
+    format('mass {}, mean {}, forward {}', mass, mean, forward) as reason
+from features.moments_v1
+where
+    data_quality = 'full'
+    and not coalesce(abs(mass - 1) <= 1e-6 and abs(mean / forward - 1) <= 1e-6, false)

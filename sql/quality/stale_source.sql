@@ -1,0 +1,8 @@
+-- A source is more sessions, or releases, behind than its limit.
+-- severity: warning
+select
+    market, as_of::date as session_date, source as subject,
+    format('newest is of {}, {} {}s behind, limit {}', as_of, ticks_behind, clock, max_age)
+        as reason
+from quality.freshness
+where state = 'stale'

@@ -1,0 +1,38 @@
+-- What the lake holds, one row a market and source: how new it is and how much there is.
+with
+chains as (
+    select
+        market, 'options_' || price_source as source,
+        format('{} sessions, {:.0f} % of slices of full quality', count(distinct session_date),
+            100 * avg((data_quality = 'full')::integer)) as detail
+    from features.surface_v1
+    group by market, price_source
+),
+
+futures as (
+    select market, 'futures' as source,
+        format('{} sessions, {} contracts', count(distinct session_date), count(distinct contract))
+            as detail
+    from features.futures_v1
+    group by market
+),
+
+reports as (
+    select market, 'cot' as source,
+        format('{} reports, {} vintages', count(distinct report_date), count(*)) as detail
+    from features.cot_v1
+    group by market
+),
+
+details as (
+    select * from chains
+    union all
+    select * from futures
+    union all
+    select * from reports
+)
+
+select f.market, f.source, f.as_of, f.state, d.detail
+from quality.freshness as f
+left join details as d using (market, source)
+order by f.market, f.source

@@ -1,0 +1,400 @@
+"""The CFTC's zips: every form they have had, and a download that takes nothing else for them."""
+
+from __future__ import annotations
+
+import io
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from etl.cot_releases import releases
+from etl.errors import BadInput, VendorError
+from etl.market import Market, markets
+from etl.schemas import source_schema
+from etl.sources import Payload, cftc
+
+REAL = Path(__file__).parents[3] / ".." / "shared" / "data" / "cot"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="no real CFTC zips beside the project")
+
+POSITIONS = (
+    "Open_Interest_All",
+    "Prod_Merc_Positions_Long_All",
+    "Prod_Merc_Positions_Short_All",
+    "Swap_Positions_Long_All",
+    "Swap__Positions_Short_All",
+    "Swap__Positions_Spread_All",
+    "M_Money_Positions_Long_All",
+    "M_Money_Positions_Short_All",
+    "M_Money_Positions_Spread_All",
+    "Other_Rept_Positions_Long_All",
+    "Other_Rept_Positions_Short_All",
+    "Other_Rept_Positions_Spread_All",
+    "NonRept_Positions_Long_All",
+    "NonRept_Positions_Short_All",
+)
+OURS = (
+    "open_interest",
+    "prod_merc_long",
+    "prod_merc_short",
+    "swap_long",
+    "swap_short",
+    "swap_spread",
+    "managed_money_long",
+    "managed_money_short",
+    "managed_money_spread",
+    "other_reportable_long",
+    "other_reportable_short",
+    "other_reportable_spread",
+    "nonreportable_long",
+    "nonreportable_short",
+)
+HOGS = "LEAN HOGS - CHICAGO MERCANTILE EXCHANGE"
+
+
+def text(
+    *rows: tuple[str, str],
+    dates: tuple[str, ...] = ("Report_Date_as_YYYY-MM-DD",),
+    positions: tuple[str, ...] = tuple(str(n) for n in range(100, 114)),
+    scope: str = "FutOnly",
+    pad: str = "",
+) -> str:
+    """A report of (code, date) rows."""
+    header = ["Market_and_Exchange_Names", *dates, "CFTC_Contract_Market_Code", *POSITIONS]
+    lines = [",".join(f'"{name}"' for name in [*header, "FutOnly_or_Combined"])]
+    for code, day in rows:
+        fields = [f'"{HOGS}"{pad}', *[day + pad] * len(dates), code + pad]
+        lines.append(",".join([*fields, *positions, f'"{scope}"']))
+    return "\r\n".join(lines) + "\r\n"
+
+
+def zipped(content: str | bytes, name: str = "f_year.txt", **more: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+        for other, body in more.items():
+            archive.writestr(other, body)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Market]:
+    return markets()
+
+
+def rows_of(payload: Payload) -> pl.DataFrame:
+    frames = list(payload.frames)
+    assert len(frames) == 1
+    dataset, frame = frames[0]
+    assert dataset == "cot"
+    assert frame.schema == source_schema("cot")
+    assert (frame["as_of"] < frame["available_at"]).all()
+    return frame
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def test_a_report_is_known_at_its_release(known: dict[str, Market]) -> None:
+    payload = cftc.read(zipped(text(("054642", "2024-06-11"), ("999999", "2024-06-11"))), known)
+    row = rows_of(payload).row(0, named=True)
+    assert row["market"] == "HE"
+    assert row["as_of"] == datetime(2024, 6, 11, 21, tzinfo=UTC)
+    assert row["available_at"] == datetime(2024, 6, 14, 19, 30, tzinfo=UTC)
+    assert row["report"] == "disaggregated_futures"
+    assert (row["cot_code"], row["name"], row["source"]) == ("054642", HOGS, "cftc")
+    assert [row[name] for name in OURS] == list(range(100, 114))
+    assert row["release_estimated"] is False
+    assert payload.left_out == Counter({"other market": 1})
+
+
+@pytest.mark.parametrize(
+    ("column", "day"),
+    [
+        ("Report_Date_as_YYYY-MM-DD", "2012-06-05"),
+        ("Report_Date_as_MM_DD_YYYY", "06/05/2012"),
+        ("Report_Date_as_MM_DD_YYYY", "6/5/2012"),
+        ("Report_Date_as_MM_DD_YYYY", "2012-06-05"),  # the file of 2012
+        ("Report_Date_as_YYYY-MM-DD", "2012-06-05 00:00:00"),
+        ("Report_Date_as_YYYY-MM-DD", "2012-06-05T00:00:00.000"),
+        ("As_of_Date_In_Form_YYMMDD", "120605"),
+    ],
+)
+def test_every_date_form(known: dict[str, Market], column: str, day: str) -> None:
+    frame = rows_of(cftc.read(zipped(text(("054642", day), dates=(column,))), known))
+    assert frame["report_date"].to_list() == [date(2012, 6, 5)]
+
+
+def test_a_date_that_lost_its_leading_zero(known: dict[str, Market]) -> None:
+    content = text(("054642", "60613"), dates=("As_of_Date_In_Form_YYMMDD",))
+    frame = rows_of(cftc.read(zipped(content), known))
+    assert frame["report_date"].to_list() == [date(2006, 6, 13)]
+
+
+@pytest.mark.parametrize("code", ["054642", "54642", " 054642 ", '"054642"', '"054642 "'])
+def test_every_code_form(known: dict[str, Market], code: str) -> None:
+    frame = rows_of(cftc.read(zipped(text((code, "2024-06-11"), pad=" ")), known))
+    assert frame["cot_code"].to_list() == ["054642"]
+    assert frame["name"].to_list() == [HOGS]
+
+
+def test_missing_and_padded_and_grouped_numbers(known: dict[str, Market]) -> None:
+    positions = (" 248085", ".", "", " . ", "0", '"1,234"', *["7"] * 8)
+    frame = rows_of(cftc.read(zipped(text(("054642", "2024-06-11"), positions=positions)), known))
+    row = frame.row(0, named=True)
+    assert [row[name] for name in OURS[:7]] == [248085, None, None, None, 0, 1234, 7]
+
+
+def test_headers_differ_in_underscores_case_and_a_byte_order_mark(
+    known: dict[str, Market],
+) -> None:
+    content = "\ufeff" + text(("054642", "2024-06-11")).replace("Swap__", "Swap_").replace(
+        "Market_and_Exchange_Names", "market_and_exchange_names"
+    )
+    assert rows_of(cftc.read(zipped(content), known)).height == 1
+
+
+def test_rows_are_sorted_and_a_repeated_row_counts_once(known: dict[str, Market]) -> None:
+    row = ("054642", "2024-06-11")
+    frame = rows_of(cftc.read(zipped(text(row, ("004603", "2024-06-04"), row)), known))
+    assert frame.select("market", "report_date").rows() == [
+        ("HE", date(2024, 6, 11)),
+        ("ZO", date(2024, 6, 4)),
+    ]
+
+
+def test_a_file_without_our_markets_says_so(known: dict[str, Market]) -> None:
+    payload = cftc.read(zipped(text(("999999", "2024-06-11"))), known)
+    assert list(payload.frames) == []
+    assert payload.notes
+
+
+def test_the_same_bytes_have_the_same_identity(known: dict[str, Market], tmp_path: Path) -> None:
+    data = zipped(text(("054642", "2024-06-11")))
+    path = tmp_path / "fut_disagg_txt_2024.zip"
+    path.write_bytes(data)
+    from_file = cftc.read(path, known)
+    assert from_file.sha256 == cftc.read(data, known).sha256
+    assert from_file.description == path.name
+    assert rows_of(from_file).equals(rows_of(cftc.read(data, known)))
+
+
+GOOD = text(("054642", "2024-06-11"))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "not a whole zip"),
+        (b"<!DOCTYPE html><html>", "HTML"),
+        (zipped(GOOD)[:-30], "not a whole zip"),
+        (zipped(GOOD, other="x"), "2 files"),
+        (zipped(text(("054642", "2024-06-11"), scope="Combined")), "futures-only"),
+        (zipped(GOOD.replace("Prod_Merc", "Dealer")), "not the disaggregated report"),
+        (zipped(GOOD.replace("Report_Date_as_YYYY-MM-DD", "When")), "not the disaggregated report"),
+        (zipped("Market_and_Exchange_Names,NonComm_Positions_Long_All\n"), "disaggregated"),
+        (zipped(""), "not the disaggregated report"),
+        (zipped(GOOD.replace("2024-06-11", "yesterday")), "not a date"),
+        (zipped(GOOD.replace(",105,", ",1o5,")), "not a whole number"),
+        (zipped(GOOD + "054642,2024\r\n"), "fields"),
+        (zipped(GOOD + GOOD.splitlines()[1].replace(",105,", ",106,")), "two different rows"),
+    ],
+)
+def test_what_is_not_the_report_is_refused(
+    known: dict[str, Market], data: bytes, says: str
+) -> None:
+    with pytest.raises(BadInput, match=says) as error:
+        list(cftc.read(data, known).frames)
+    assert "\n" not in str(error.value)
+
+
+def test_damage_inside_the_zip_is_refused(known: dict[str, Market]) -> None:
+    data = bytearray(zipped(GOOD * 50))
+    data[60] ^= 0xFF
+    with pytest.raises(BadInput, match="cannot be read"):
+        list(cftc.read(bytes(data), known).frames)
+
+
+def test_a_zip_that_unpacks_to_too_much_is_refused(
+    known: dict[str, Market], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cftc, "_MAX_TEXT_BYTES", 100)
+    with pytest.raises(BadInput, match="would unpack"):
+        cftc.read(zipped(GOOD), known)
+
+
+def test_a_missing_file_is_refused(known: dict[str, Market], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read"):
+        cftc.read(tmp_path / "none.zip", known)
+
+
+# --- real files --------------------------------------------------------------------------------
+
+
+@needs_real
+@pytest.mark.parametrize(
+    ("year", "hogs", "oats", "first", "last"),
+    [
+        (2012, 53, 53, date(2012, 1, 3), date(2012, 12, 31)),
+        (2024, 53, 26, date(2024, 1, 2), date(2024, 12, 31)),
+        (2025, 52, 16, date(2025, 1, 7), date(2025, 12, 30)),
+    ],
+)
+def test_real_years(
+    known: dict[str, Market], year: int, hogs: int, oats: int, first: date, last: date
+) -> None:
+    payload = cftc.read(REAL / f"fut_disagg_txt_{year}.zip", known)
+    frame = rows_of(payload)
+    he = frame.filter(pl.col("market") == "HE")
+    assert he.height == hogs
+    assert frame.filter(pl.col("market") == "ZO").height == oats
+    assert (he["report_date"].min(), he["report_date"].max()) == (first, last)
+    every = {2012: 5938, 2024: 13601, 2025: 13630}[year]
+    assert frame.height + payload.left_out["other market"] == every
+    assert he["available_at"].equals(releases(he["report_date"])["available_at"])
+    assert "ES" not in frame["market"].unique().to_list()
+
+
+@needs_real
+def test_real_positions_add_up_to_open_interest(known: dict[str, Market]) -> None:
+    for year in (2012, 2024, 2025):
+        frame = rows_of(cftc.read(REAL / f"fut_disagg_txt_{year}.zip", known))
+        spreads = pl.col("swap_spread", "managed_money_spread", "other_reportable_spread")
+        for side in ("long", "short"):
+            held = pl.sum_horizontal(pl.col(f"^.*_{side}$"), spreads)
+            assert frame.filter(held != pl.col("open_interest")).is_empty()
+
+
+@needs_real
+def test_a_real_row(known: dict[str, Market]) -> None:
+    frame = rows_of(cftc.read(REAL / "fut_disagg_txt_2012.zip", known))
+    row = frame.filter(market="HE", report_date=date(2012, 12, 31)).row(0, named=True)
+    assert [row[name] for name in OURS[:9]] == [
+        248085, 9143, 111345, 66817, 6234, 4199, 65857, 15136, 22659,
+    ]  # fmt: skip
+
+
+# --- download ----------------------------------------------------------------------------------
+
+
+class Website:
+    """The CFTC's folder on loopback: answers a path with its next prepared answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[tuple[int, bytes]]] = {}
+        self.asked: list[str] = []
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = self.path.rsplit("/", 1)[-1]
+                site.asked.append(name)
+                queue = site.answers.get(name) or [(404, b"<html>no such file</html>")]
+                status, body = queue.pop(0) if len(queue) > 1 else queue[0]
+                self.send_response(abs(status))
+                # A negative status announces more than is sent.
+                self.send_header("Content-Length", str(len(body) + (9 if status < 0 else 0)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/history/"
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Website]:
+    monkeypatch.setattr(cftc, "_FIRST_WAIT", 0.001)
+    website = Website()
+    thread = threading.Thread(target=website.server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield website
+    website.server.shutdown()
+    website.server.server_close()
+
+
+def year_zip(year: int) -> bytes:
+    return zipped(text(("054642", f"{year}-03-01")))
+
+
+def test_years_are_downloaded_as_published(site: Website, tmp_path: Path) -> None:
+    site.answers = {
+        "fut_disagg_txt_hist_2006_2016.zip": [(200, year_zip(2016))],
+        "fut_disagg_txt_2024.zip": [(200, year_zip(2024))],
+    }
+    paths = cftc.fetch([2024, 2009, 2012], tmp_path / "new", url=site.url)
+    assert [path.name for path in paths] == [
+        "fut_disagg_txt_hist_2006_2016.zip",
+        "fut_disagg_txt_2024.zip",
+    ]
+    assert paths[1].read_bytes() == year_zip(2024)
+    assert len(site.asked) == 2  # eleven years of history are one download
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(
+        path.name for path in paths
+    )
+
+
+def test_in_january_the_last_year_stands_in(site: Website, tmp_path: Path) -> None:
+    site.answers = {"fut_disagg_txt_2025.zip": [(200, year_zip(2025))]}
+    for years in ([2026], [2025, 2026]):
+        paths = cftc.fetch(years, tmp_path, url=site.url)
+        assert [path.name for path in paths] == ["fut_disagg_txt_2025.zip"]
+
+
+def test_any_other_missing_year_is_an_error(site: Website, tmp_path: Path) -> None:
+    site.answers = {"fut_disagg_txt_2025.zip": [(200, year_zip(2025))]}
+    with pytest.raises(VendorError, match=r"2023.*404"):
+        cftc.fetch([2023, 2025], tmp_path, url=site.url)
+
+
+def test_passing_failures_are_tried_again(site: Website, tmp_path: Path) -> None:
+    good = year_zip(2024)
+    site.answers["fut_disagg_txt_2024.zip"] = [(503, b""), (429, b""), (-200, good), (200, good)]
+    (path,) = cftc.fetch([2024], tmp_path, url=site.url)
+    assert path.read_bytes() == good
+    assert len(site.asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "attempts"),
+    [
+        ((503, b""), "503 on each of 4", 4),
+        ((403, b"no"), "HTTP 403", 1),
+        ((200, b"<html>maintenance</html>"), "HTML", 1),
+        ((200, year_zip(2023)), "ends on 2023", 1),
+        ((200, zipped("")), "not its report", 1),
+        ((200, zipped(text(("054642", "2024-03-01"), scope="Combined"))), "not its report", 1),
+    ],
+)
+def test_an_answer_that_is_not_the_year_is_refused_and_the_old_file_stays(
+    site: Website, tmp_path: Path, answer: tuple[int, bytes], says: str, attempts: int
+) -> None:
+    old = tmp_path / "fut_disagg_txt_2024.zip"
+    old.write_bytes(b"old")
+    site.answers[old.name] = [answer]
+    with pytest.raises(VendorError, match=says) as error:
+        cftc.fetch([2024], tmp_path, url=site.url)
+    assert "\n" not in str(error.value)
+    assert len(site.asked) == attempts
+    assert old.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == [old.name]
+
+
+def test_no_network_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cftc, "_FIRST_WAIT", 0.001)
+    with pytest.raises(VendorError, match="no answer"):
+        cftc.fetch([2024], tmp_path, url="http://127.0.0.1:9/")
+
+
+def test_years_before_the_report_began(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="2006"):
+        cftc.fetch([2005], tmp_path)
+    assert cftc.fetch([], tmp_path) == []
