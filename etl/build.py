@@ -75,7 +75,7 @@ def _reference(
     if not landed:
         raise LakeError(f"the lake at {lake.root} is empty: land something first (hydra daily)")
     chosen = [markets[code] for code in landed]
-    first = min(lake.first_day(code) for code in landed)
+    first = min(day for code in landed if (day := lake.first_day(code)))
     engine.create_reference(
         connection, chosen, first - timedelta(days=31), date(now.year + 1, 12, 31)
     )
@@ -132,8 +132,8 @@ def _checks(connection: duckdb.DuckDBPyConnection) -> None:
     """Run every check: each SELECTs what is wrong."""
     connection.execute(sqlfiles.text("build/checks.sql"))
     for check in sqlfiles.checks():
-        named = f"{engine.quoted(check.name)} as check_name, {engine.quoted(check.severity)} as severity"
-        found = f"select {named}, * from ({check.body})"
+        name, severity = engine.quoted(check.name), engine.quoted(check.severity)
+        found = f"select {name} as check_name, {severity} as severity, * from ({check.body})"
         connection.execute(f"insert into quality.checks by name {found}").fetchall()
 
 
@@ -151,7 +151,7 @@ def _versions() -> dict[str, list[str]]:
 
 
 def _batches(lake: Lake) -> pl.DataFrame:
-    schema = {
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
         "batch_id": pl.String,
         "source": pl.String,
         "description": pl.String,

@@ -34,7 +34,7 @@ class Hydra(click.Group):
             ctx.exit(error.exit_code)
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[datetime]):
     """An ISO 8601 instant with its zone; one without is refused, not guessed."""
 
     name = "instant"
@@ -51,7 +51,7 @@ class Instant(click.ParamType):
         return read.astimezone(UTC)
 
 
-class Day(click.ParamType):
+class Day(click.ParamType[date]):
     """A date, YYYY-MM-DD."""
 
     name = "date"

@@ -75,10 +75,8 @@ def derive(
         udf.register(connection)
         first = lake.first_day(market.code) or now.date()
         _prepare(connection, market, files, fresh, first, last_known_at, now)
-        sessions = [
-            day
-            for (day,) in connection.sql(sqlfiles.text("derive/affected_sessions.sql")).fetchall()
-        ]
+        affected = connection.sql(sqlfiles.text("derive/affected_sessions.sql")).fetchall()
+        sessions = [day for (day,) in affected]
         for start in range(0, len(sessions), CHUNK):
             chunk = sessions[start : start + CHUNK]
             if len(sessions) > CHUNK:
@@ -167,8 +165,8 @@ def _store(
             parts.insert(0, old.filter(~pl.col("session_date").is_in(sessions)))
         merged = pl.concat(parts).sort(file.grain, nulls_last=True)
         if merged.height or path.exists():
-            replace_whole(path, lambda part, merged=merged: merged.write_parquet(part))
-    return rows.height
+            replace_whole(path, merged.write_parquet)
+    return int(rows.height)
 
 
 def _by_month(rows: pl.DataFrame) -> Iterator[tuple[tuple[int, int], pl.DataFrame]]:

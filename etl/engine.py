@@ -98,9 +98,9 @@ def create_raw_views(
         if paths:
             names = ", ".join(identifier(name) for name in columns)
             literal = "[" + ", ".join(quoted(path) for path in paths) + "]"
-            scan = f"read_parquet({literal}, hive_partitioning = true, hive_types = {{'market': VARCHAR}})"
+            hive = "hive_partitioning = true, hive_types = {'market': VARCHAR}"
             condition = (where or {}).get(dataset, "true")
-            body = f"select {names} from {scan} where {condition}"
+            body = f"select {names} from read_parquet({literal}, {hive}) where {condition}"
         else:
             typed = ", ".join(f"null::{sql_type(t)} as {identifier(n)}" for n, t in columns.items())
             body = f"select {typed} where false"
@@ -128,24 +128,11 @@ def create_reference(
 
 
 def _markets(markets: Sequence[Market]) -> pl.DataFrame:
-    names = [
-        "name",
-        "exchange",
-        "currency",
-        "timezone",
-        "calendar",
-        "exercise",
-        "underlying",
-        "quote_unit",
-        "multiplier",
-        "tick",
-        "option_tick",
-        "cot_code",
-        "min_open_interest",
-        "max_spread",
-        "min_strikes",
-        "roll_sessions",
-    ]
+    names = (
+        *("name", "exchange", "currency", "timezone", "calendar", "exercise", "underlying"),
+        *("quote_unit", "multiplier", "tick", "option_tick", "cot_code", "min_open_interest"),
+        *("max_spread", "min_strikes", "roll_sessions"),
+    )
     rows = [
         {
             "market": market.code,
@@ -154,8 +141,8 @@ def _markets(markets: Sequence[Market]) -> pl.DataFrame:
         }
         for market in markets
     ]
-    overrides = {"cot_code": pl.String, "european_roots": pl.List(pl.String)}
-    return pl.DataFrame(rows, schema_overrides=overrides).sort("market")
+    texts = {"cot_code": pl.String(), "european_roots": pl.List(pl.String)}
+    return pl.DataFrame(rows, schema_overrides=texts).sort("market")
 
 
 def _rates(markets: Sequence[Market]) -> pl.DataFrame:

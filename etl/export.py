@@ -22,6 +22,9 @@ FORMATS: Mapping[str, str] = {
 #: The columns that --start and --end speak of, the first that a view has.
 _DATES = ("session_date", "report_date", "as_of")
 
+#: What must be at or before --at.
+_KNOWN = ("as_of", "available_at")
+
 
 def open_database(path: Path) -> duckdb.DuckDBPyConnection:
     """Open the lake's database for reading.
@@ -80,10 +83,9 @@ def export(
             conditions += [f"{day}::date >= date '{start}'"] if start else []
             conditions += [f"{day}::date <= date '{end}'"] if end else []
         if at is not None:
-            conditions += [f"{name} <= timestamptz '{at}'" for name in ("as_of", "available_at")]
-        for name in ("market",) * (market is not None) + ("as_of", "available_at") * (
-            at is not None
-        ):
+            conditions += [f"{name} <= timestamptz '{at}'" for name in _KNOWN]
+        needed = ("market",) * (market is not None) + _KNOWN * (at is not None)
+        for name in needed:
             if name not in columns:
                 raise BadInput(f"{view} has no column {name}: leave the option on it out")
         where = " and ".join(conditions) or "true"

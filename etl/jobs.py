@@ -86,7 +86,7 @@ def known_instruments(lake: Lake) -> pl.DataFrame:
             scan = pl.scan_parquet(paths, hive_partitioning=True, hive_schema=HIVE_SCHEMA)
             frames.append(scan.with_columns(pl.lit(kind).alias("kind")).select(columns).unique())
     if not frames:
-        schema = {
+        schema: dict[str, pl.DataType | type[pl.DataType]] = {
             **dict.fromkeys(("market", "kind"), pl.String),
             "instrument_id": pl.Int64,
             "contract": pl.String,

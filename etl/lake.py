@@ -253,4 +253,8 @@ def replace_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write ``text`` to ``path``: the old content or the new, never a part of it."""
-    replace_whole(path, lambda part: part.write_text(text) and None)
+
+    def write(part: Path) -> None:
+        part.write_text(text, encoding="utf-8")
+
+    replace_whole(path, write)

@@ -97,9 +97,6 @@ class SviFit:
     repaired: BoolArray
 
 
-# --- calibration ------------------------------------------------------------------------------
-
-
 def calibrate(
     offsets: ArrayLike,
     log_moneyness: ArrayLike,
@@ -113,9 +110,9 @@ def calibrate(
     """Fit every slice of a ragged batch.
 
     Minimises the weighted squared vol error plus a weak prior by Levenberg-Marquardt, started
-    from a grid over (m, sigma) with a linear solve for the rest, in coordinates whose every value is
-    admissible.  A slice whose best fit has butterfly arbitrage is fitted again with a hinge on
-    Durrleman's g, then checked over all k and, where needed, shrunk as `repair` does.
+    from a grid over (m, sigma) with a linear solve for the rest, in coordinates whose every
+    value is admissible.  A slice whose best fit has butterfly arbitrage is fitted again with a
+    hinge on Durrleman's g, then checked over all k and, where needed, shrunk as `repair` does.
 
     Parameters
     ----------
@@ -185,9 +182,6 @@ def share_inside(
         inside = quoted & (bid <= model) & (model <= ask)
         counts = np.bincount(row, weights=quoted, minlength=t.size)
         return np.asarray(np.bincount(row, weights=inside, minlength=t.size) / counts)
-
-
-# --- input ------------------------------------------------------------------------------------
 
 
 def _checked(
@@ -313,6 +307,7 @@ class _Quotes:
         return self.start[rows][:, None] + np.where(inside, column, 0), inside
 
     def padded(self, rows: IntArray, width: int) -> Block:
+        """Quotes of these slices in their own units."""
         index, inside = self._index(rows, width)
         atm = self.atm_vol[rows]
         scale = atm * np.sqrt(self.t[rows])
@@ -370,6 +365,7 @@ class _State:
         )
 
     def as_fit(self, work: _Quotes) -> SviFit:
+        """Set status and NaN where there is no slice to use."""
         good_t = np.isfinite(work.t) & (work.t > 0.0)
         finite = np.isfinite(self.raw).all(axis=0) & np.isfinite(self.rmse_vol)
         status = np.full(work.t.size, SviStatus.OK, dtype=np.int8)
@@ -401,8 +397,8 @@ def _fit_block(block: Block, rows: IntArray, state: _State) -> None:
     """Free fit, then the constrained one where it has arbitrage."""
     noise = np.full(rows.size, NOISE_GUESS)
     theta = start(block)
-    for iterations in (4, 4):
-        theta = levenberg_marquardt(theta, block, noise, iterations)
+    for _ in range(2):
+        theta = levenberg_marquardt(theta, block, noise, _FIRST_ITERATIONS)
         noise = noise_of(theta, block)
     theta = levenberg_marquardt(theta, block, noise, _MAX_ITERATIONS)
     raw = to_raw(theta, block.scale)
@@ -427,10 +423,11 @@ def _constrained_fit(
     """
     theta, raw = theta.copy(), to_raw(theta, block.scale)
     least, where = min_g_at(raw)
-    gap, low = (None, None) if near is None else calendar_gap_at(near, raw)
+    low = np.zeros(block.n.size) if near is None else calendar_gap_at(near, raw)[1]
     x = np.tile(_HINGE_X, (block.n.size, 1))
     x_floor = x.copy()
     bad = np.arange(block.n.size)
+    admissible = np.ones(block.n.size, dtype=np.bool_)
     for i in range(_HINGE_ROUNDS):
         part = block.take(bad)
         # The worst points of the last two rounds join the fixed ones: a narrow dip cannot hide.
@@ -438,7 +435,7 @@ def _constrained_fit(
         strength = 0.3 * 4.0**i * np.sqrt(part.n)
         hinge = Hinge(x[bad], strength)
         floor = None
-        if near is not None and low is not None:
+        if near is not None:
             x_floor[bad, i % 2] = low[bad] / part.scale
             floor = Floor.above(near[:, bad], x_floor[bad], 3.0 * strength, part.scale)
         theta[:, bad] = levenberg_marquardt(
@@ -446,14 +443,13 @@ def _constrained_fit(
         )
         raw[:, bad] = to_raw(theta[:, bad], part.scale)
         least[bad], where[bad] = min_g_at(raw[:, bad])
-        fine = least[bad] >= G_MARGIN
-        if near is not None and low is not None:
+        fine: BoolArray = least[bad] >= G_MARGIN
+        if near is not None:
             gap, low[bad] = calendar_gap_at(near[:, bad], raw[:, bad])
             fine &= gap >= CALENDAR_MARGIN
         bad = bad[~fine]
         if bad.size == 0:
-            return raw, least, np.ones(block.n.size, dtype=np.bool_)
-    admissible = np.ones(block.n.size, dtype=np.bool_)
+            return raw, least, admissible
     raw[:, bad], least[bad], admissible[bad] = shrink(
         raw[:, bad], None if near is None else near[:, bad]
     )
@@ -474,7 +470,7 @@ def _finish_block(block: Block, rows: IntArray, state: _State) -> None:
         precision[i][i] = precision[i][i] + (noise / PRIOR_SD[i]) ** 2
     inverse = _invert(np.stack([np.stack(row, axis=-1) for row in precision], axis=-2))
     # Quotes' own errors, where given, spread through the estimator; else the residuals' error.
-    given = np.isfinite(block.error).any(axis=1)
+    given = np.asarray(np.isfinite(block.error).any(axis=1))
     error2 = np.where(np.isfinite(block.error), block.error**2, (noise * noise)[:, None])
     w2 = block.weight**2 * error2
     spread = np.stack(
@@ -503,7 +499,7 @@ def _product(left: FloatArray, right: FloatArray) -> FloatArray:
 
 def _invert(matrix: FloatArray) -> FloatArray:
     """Inverses of (n, 5, 5) matrices; NaN where one is singular or not finite."""
-    good = np.isfinite(matrix).all(axis=(1, 2))
+    good = np.asarray(np.isfinite(matrix).all(axis=(1, 2)))
     identity = np.eye(5)
     safe = np.where(good[:, None, None], matrix, identity)
     # A unit diagonal keeps coordinates of different size apart.

@@ -415,7 +415,8 @@ def repair(
     with np.errstate(all="ignore"):
         bad = ~butterfly_free(*flat)
         if bad.any():
-            moved, _, _ = shrink(np.stack([x[bad] for x in flat]))
+            moved, _, found = shrink(np.stack([x[bad] for x in flat]))
+            moved[:, ~found] = np.nan
             for x, y in zip(flat, moved, strict=True):
                 x[bad] = y
     out = [x.reshape(raw[0].shape) for x in flat]

@@ -126,7 +126,7 @@ def start(block: Block) -> FloatArray:
         better = cost < best
         best = np.where(better, cost, best)
         theta = np.where(better, trial, theta)
-    return theta
+    return np.asarray(theta, dtype=np.float64)
 
 
 def noise_of(theta: FloatArray, block: Block) -> FloatArray:
@@ -136,13 +136,14 @@ def noise_of(theta: FloatArray, block: Block) -> FloatArray:
     freedom = np.maximum(block.n - 5.0, 0.0)
     assumed = np.maximum(_NOISE_FREE_STRIKES - block.n, 0.0)
     found = (squares + assumed * NOISE_GUESS**2) / (freedom + assumed)
-    return np.clip(np.sqrt(found), _NOISE_FLOOR, 1.0)
+    return np.asarray(np.clip(np.sqrt(found), _NOISE_FLOOR, 1.0), dtype=np.float64)
 
 
 # --- model in the slice's own units -------------------------------------------------------------
 
 
 def to_raw(theta: FloatArray, scale: FloatArray) -> FloatArray:
+    """Raw parameters, (5, slices), of coordinates in units of `scale`."""
     log_scale = np.log(scale)
     return np.stack(
         from_coordinates(
@@ -152,6 +153,7 @@ def to_raw(theta: FloatArray, scale: FloatArray) -> FloatArray:
 
 
 def to_theta(raw: FloatArray, scale: FloatArray) -> FloatArray:
+    """Coordinates in units of `scale` of raw parameters, (5, slices)."""
     theta = to_coordinates(*raw)
     log_scale = np.log(scale)
     theta[0] -= 2.0 * log_scale
@@ -173,7 +175,7 @@ def _root(theta: FloatArray, x: FloatArray, scale: FloatArray) -> FloatArray:
     r = np.sqrt(y * y + sigma * sigma)
     w = 0.5 * (right - left) * y + 0.5 * (left + right) * r
     w += np.exp(theta[0])[:, None] - sigma * np.sqrt(left * right)
-    return np.sqrt(np.maximum(w, 1e-12))
+    return np.asarray(np.sqrt(np.maximum(w, 1e-12)), dtype=np.float64)
 
 
 def root_and_jacobian(

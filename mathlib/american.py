@@ -24,8 +24,8 @@ is worth nothing.
 References
 ----------
 .. [1] L. Andersen, M. Lake, D. Offengenden, "High-performance American option pricing",
-   J. Computational Finance 20 (2016): eq. 26-28 (fixed-point system B), sec. 4 (transformed
-   Chebyshev collocation).
+   J. Computational Finance 20 (2016): fixed-point system "B" of the integral equation, and
+   Chebyshev collocation of the squared logarithm of the boundary in the square root of time.
 .. [2] I. J. Kim, "The analytic valuation of American options", Rev. Financial Studies 3 (1990).
 """
 
@@ -39,7 +39,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from mathlib import black76
-from mathlib.black76 import BoolArray, FloatArray, Status, StatusArray, as_bool, as_float, in_blocks
+from mathlib._arrays import (
+    BoolArray,
+    FloatArray,
+    IndexArray,
+    StatusArray,
+    as_bool,
+    as_float,
+    in_blocks,
+)
+from mathlib.black76 import Status
 
 __all__ = ["european_equivalent_vol", "premium", "price"]
 
@@ -84,7 +93,12 @@ def _lagrange(nodes: FloatArray, points: FloatArray) -> FloatArray:
 def _solve_boundary(rate_time: FloatArray, variance: FloatArray, shares: FloatArray) -> FloatArray:
     """``-ln(B/K)/sqrt(v)`` at the ``shares`` of time left, one row per ``(R, v)``.
 
-    Fixed point of system B of [1]_ for equal rate and yield, on 13 Chebyshev nodes in the square
+    With equal rate and yield, value matching at the boundary, ``K - B = V(B)``, is ::
+
+        B/K = [N(d2) + int e^u N(d2(u)) du] / [N(d1) + int e^u N(d1(u)) du],   0 < u < R,
+
+    with ``d1`` and ``d2`` from the boundary now to the strike at expiry, and to the boundary at
+    ``u`` before expiry [1]_.  It is solved as a fixed point on 13 Chebyshev nodes in the square
     root of time for ``ln(B/K)^2``, which is nearly smooth there.
     """
     n = 12
@@ -158,7 +172,7 @@ def _boundary() -> _Boundary:
     )
 
 
-def _cubic_weights(x: FloatArray, grid: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
+def _cubic_weights(x: FloatArray, grid: FloatArray) -> tuple[IndexArray, FloatArray]:
     """First of the four grid points about each ``x`` and the four Lagrange weights."""
     step = grid[1] - grid[0]
     position = (x - grid[0]) / step
@@ -326,7 +340,7 @@ class _Puts(NamedTuple):
     x: FloatArray  # ln(F/K)
     rate_time: FloatArray
 
-    def at(self, rows: NDArray[np.intp]) -> _Puts:
+    def at(self, rows: IndexArray) -> _Puts:
         return _Puts(self.price[rows], self.x[rows], self.rate_time[rows])
 
 

@@ -36,6 +36,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from mathlib._arrays import BoolArray, FloatArray, StatusArray, as_bool, as_float, in_blocks
+
 __all__ = [
     "Status",
     "charm",
@@ -52,13 +54,6 @@ __all__ = [
     "vega",
     "vomma",
 ]
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-StatusArray = NDArray[np.int8]
-
-#: Rows worked on at a time: the temporaries of one block stay in the processor's cache.
-BLOCK = 8192
 
 _SQRT_2 = float(np.sqrt(2.0))
 _SQRT_2PI = float(np.sqrt(2.0 * np.pi))
@@ -80,54 +75,6 @@ class Status(IntEnum):
 
 
 # ---------------------------------------------------------------------------------- arguments
-
-
-def as_float(name: str, values: ArrayLike) -> FloatArray:
-    """``values`` as a float64 array; ``TypeError`` when they are not real numbers."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must hold real numbers, not {array.dtype}")
-    return array.astype(np.float64, copy=False)
-
-
-def as_bool(name: str, values: ArrayLike) -> BoolArray:
-    """``values`` as a boolean array; ``TypeError`` when they are anything else."""
-    array = np.asarray(values)
-    if array.dtype.kind != "b":
-        raise TypeError(f"{name} must be boolean, not {array.dtype}")
-    return array
-
-
-def in_blocks(
-    kernel: Callable[..., tuple[NDArray[Any], ...]],
-    dtypes: tuple[type[np.generic], ...],
-    *arguments: NDArray[Any],
-) -> tuple[NDArray[Any], ...]:
-    """Broadcast ``arguments`` and run ``kernel`` on flat blocks of at most ``BLOCK`` rows.
-
-    Parameters
-    ----------
-    kernel : callable
-        Takes one flat array per argument and returns one flat array per entry of ``dtypes``.
-        Its result for a row must not depend on the other rows.
-    dtypes : tuple of type
-        The dtypes of the results.
-
-    Returns
-    -------
-    tuple of ndarray
-        Of the broadcast shape.
-    """
-    shape = np.broadcast_shapes(*(argument.shape for argument in arguments))
-    flat = [np.broadcast_to(argument, shape).reshape(-1) for argument in arguments]
-    size = flat[0].size
-    results = tuple(np.empty(size, dtype) for dtype in dtypes)
-    with np.errstate(all="ignore"):
-        for start in range(0, size, BLOCK):
-            block = slice(start, start + BLOCK)
-            for result, values in zip(results, kernel(*(a[block] for a in flat)), strict=True):
-                result[block] = values
-    return tuple(result.reshape(shape) for result in results)
 
 
 def option_arguments(
@@ -342,7 +289,7 @@ def _first_guess(k: FloatArray, c: FloatArray, complement: FloatArray) -> FloatA
     normal, alpha, beta = (
         column.take(left) * (1.0 - share) + column.take(left + 1) * share for column in _GUESS
     )
-    guess = (k + _SQRT_2PI * normal_price) * normal
+    guess: FloatArray = (k + _SQRT_2PI * normal_price) * normal
     t2 = 0.25 * guess * guess
     guess *= np.exp(t2 * (alpha + t2 * beta))
     high = c > 0.5
@@ -378,7 +325,7 @@ def _householder(
     halley = p - q
     third = p * p - 3.0 * h_s2 - 0.25 + q * (2.0 * q - 3.0 * p)
     step = newton * (1.0 + 0.5 * halley * newton) / (1.0 + newton * (halley + third * newton / 6.0))
-    return np.clip(s + step, 0.5 * s, 2.0 * s)
+    return np.asarray(np.clip(s + step, 0.5 * s, 2.0 * s))
 
 
 #: Relative step after which the next one would be below 1e-13.

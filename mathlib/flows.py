@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mathlib import black76
-from mathlib.black76 import FloatArray, StatusArray, as_bool, as_float, in_blocks
+from mathlib._arrays import (
+    FloatArray,
+    IndexArray,
+    StatusArray,
+    as_bool,
+    as_float,
+    checked_offsets,
+    in_blocks,
+)
 
 __all__ = ["CONVENTIONS", "ZeroGamma", "exposures", "signs", "zero_gamma"]
 
@@ -133,24 +141,12 @@ def signs(convention: str, is_call: ArrayLike) -> FloatArray:
     return np.where(as_bool("is_call", is_call), call, put)
 
 
-def checked_offsets(offsets: ArrayLike, size: int) -> NDArray[np.intp]:
-    """``offsets`` as an index array; ``ValueError`` when they do not cut ``size`` rows."""
-    array = np.asarray(offsets)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"offsets must be integers, not {array.dtype}")
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError("offsets must be one-dimensional with one entry more than slices")
-    if array[0] != 0 or array[-1] != size or np.any(array[1:] < array[:-1]):
-        raise ValueError(f"offsets must rise from 0 to the number of rows, {size}")
-    return array.astype(np.intp, copy=False)
-
-
 class _Chains:
     """The usable rows of all chains, and their net gamma at a factor per chain."""
 
     def __init__(
         self,
-        chain: NDArray[np.intp],
+        chain: IndexArray,
         n_chains: int,
         d1: FloatArray,
         stdev: FloatArray,
@@ -177,7 +173,7 @@ class _Chains:
         total = np.bincount(self.chain, weights=values, minlength=self.n_chains)
         return total.astype(np.float64, copy=False)
 
-    def of(self, chains: NDArray[np.intp]) -> _Chains:
+    def of(self, chains: IndexArray) -> _Chains:
         """These chains only, numbered anew."""
         number = np.full(self.n_chains, -1, np.intp)
         number[chains] = np.arange(chains.size)

@@ -23,6 +23,7 @@ References
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,7 +62,7 @@ def from_svi(
     rho: ArrayLike,
     m: ArrayLike,
     sigma: ArrayLike,
-) -> dict[str, NDArray[np.float64] | NDArray[np.int8]]:
+) -> dict[str, NDArray[Any]]:
     """Moments, quantiles and tail probabilities of each slice.
 
     Parameters
@@ -152,7 +153,7 @@ def standard_errors(
     }
 
 
-def from_fit(forward: ArrayLike, fit: svi.SviFit) -> dict[str, NDArray[np.generic]]:
+def from_fit(forward: ArrayLike, fit: svi.SviFit) -> dict[str, NDArray[Any]]:
     """Moments of fitted slices and their standard errors in one dict; `forward` of shape (n,)."""
     raw = (fit.a, fit.b, fit.rho, fit.m, fit.sigma)
     forwards = np.broadcast_to(np.asarray(forward, dtype=np.float64), fit.a.shape)

@@ -13,8 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mathlib.black76 import BoolArray, FloatArray, as_bool, as_float
-from mathlib.flows import checked_offsets
+from mathlib._arrays import (
+    BoolArray,
+    FloatArray,
+    IndexArray,
+    as_bool,
+    as_float,
+    checked_offsets,
+)
 
 __all__ = ["Arbitrage", "QuoteFlag", "is_liquid", "quote_flags", "slice_flags", "static_flags"]
 
@@ -194,8 +200,8 @@ def static_flags(
 class _Quotes(NamedTuple):
     """Usable quotes in the order of slice, puts before calls, strike."""
 
-    row: NDArray[np.intp]  # where they stand in the caller's arrays
-    owner: NDArray[np.intp]
+    row: IndexArray  # where they stand in the caller's arrays
+    owner: IndexArray
     is_call: BoolArray
     strike: FloatArray
     bid: FloatArray
@@ -215,7 +221,7 @@ class _Quotes(NamedTuple):
         return np.where(self.is_american, np.fmax(1.0, self.discount), self.discount)
 
 
-def _raise(flags: FlagArray, flag: Arbitrage, *rows: NDArray[np.intp]) -> None:
+def _raise(flags: FlagArray, flag: Arbitrage, *rows: IndexArray) -> None:
     for each in rows:
         flags[each] |= np.uint8(flag)
 

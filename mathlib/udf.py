@@ -106,7 +106,7 @@ def _implied_vol(
     missing: Array,
 ) -> pa.Array:
     """The volatility at which Black-76, with early exercise where is_american, gives the price."""
-    numbers = [_numbers(x) for x in (price, forward, strike, t_years, rate)]
+    p, f, k, t, r = map(_numbers, (price, forward, strike, t_years, rate))
     call, early = _booleans(is_call), _booleans(is_american)
     vol = np.full(len(missing), np.nan)
     status = np.zeros(len(missing), dtype=np.int8)
@@ -115,7 +115,7 @@ def _implied_vol(
         (early & ~missing, american.european_equivalent_vol),
     ):
         if rows.any():
-            vol[rows], status[rows] = solve(*(x[rows] for x in numbers), call[rows])
+            vol[rows], status[rows] = solve(p[rows], f[rows], k[rows], t[rows], r[rows], call[rows])
     return _struct({"vol": vol, "status": status}, missing)
 
 
@@ -130,8 +130,8 @@ def _greeks(
     missing: Array,
 ) -> pa.Array:
     """Black-76 delta, gamma, vega (per 1.00 vol), theta (per year), vanna, charm (per year)."""
-    numbers = [_numbers(x) for x in (forward, strike, t_years, vol, rate)]
-    result = black76.greeks(*numbers, _booleans(is_call))
+    f, k, t, v, r = map(_numbers, (forward, strike, t_years, vol, rate))
+    result = black76.greeks(f, k, t, v, r, _booleans(is_call))
     names = ("delta", "gamma", "vega", "theta", "vanna", "charm")
     return _struct({name: result[name] for name in names}, missing)
 
@@ -194,7 +194,8 @@ def _svi_butterfly_free(*params: pa.Array, missing: Array) -> pa.Array:
 
 def _svi_density(*params: pa.Array, missing: Array) -> pa.Array:
     """Risk-neutral density and CDF of an SVI slice on 101 strikes that cover its mass."""
-    strike, pdf, cdf = density.grid(*map(_numbers, params))
+    forward, a, b, rho, m, sigma = map(_numbers, params)
+    strike, pdf, cdf = density.grid(forward, a, b, rho, m, sigma)
     points = strike.shape[1]
     offsets = pa.array(np.arange(0, strike.size + 1, points, dtype=np.int32))
     lists = [
@@ -225,13 +226,8 @@ def _svi_delta_strike(
 ) -> pa.Array:
     """Log-moneyness and vol at an undiscounted forward delta of an SVI slice."""
     *params, is_call = rest
-    k, vol = surface.delta_strike(
-        _numbers(delta),
-        _numbers(forward),
-        _numbers(t_years),
-        *map(_numbers, params),
-        is_call=_booleans(is_call),
-    )
+    d, f, t, a, b, rho, m, sigma = map(_numbers, (delta, forward, t_years, *params))
+    k, vol = surface.delta_strike(d, f, t, a, b, rho, m, sigma, is_call=_booleans(is_call))
     return _struct({"log_moneyness": k, "vol": vol}, missing)
 
 
@@ -258,11 +254,14 @@ def _zero_gamma(
 ) -> pa.Array:
     """The factor on every forward at which a chain's net gamma is zero, nearest to 1."""
     offsets, forwards = _lists(forward)
-    numbers = [_numbers(_lists(x)[1]) for x in (strike, t_years, vol, rate)]
+    k, t, v, r = (_numbers(_lists(x)[1]) for x in (strike, t_years, vol, rate))
     scale, status = flows.zero_gamma(
         offsets,
         _numbers(forwards),
-        *numbers,
+        k,
+        t,
+        v,
+        r,
         _booleans(_lists(is_call)[1]),
         _numbers(_lists(signed_quantity)[1]),
     )

@@ -36,7 +36,8 @@ class Payload:
     left_out : Counter of str
         Reason -> rows not taken; complete once the iterator has ended.
     notes : list of str
-        What a person should know about the payload; complete once the iterator has ended.
+        What a person should know about the payload, without its description again; complete once
+        the iterator has ended.
     """
 
     source: str

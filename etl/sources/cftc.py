@@ -141,7 +141,7 @@ def _frames(
     if others:
         payload.left_out["other market"] += others
     if not rows:
-        payload.notes.append(f"{where} holds no report of the markets asked for")
+        payload.notes.append("holds no report of the markets asked for")
         return
     frame = pl.DataFrame(
         [

@@ -52,6 +52,7 @@ _EXPIRES_AT = {"SPX": time(9, 30), "SPXW": time(16, 0)}
 
 _OPEN_INTEREST, _VOLUME, _SETTLEMENT = 9, 6, 3
 _BATCH_ROWS = 250_000
+_TOO_LARGE = 1e15  # neither a price nor a count; NaN and infinity are no less so
 _MAX_TEXT_BYTES = 1 << 28
 
 #: Columns of a batch once a format has been understood.
@@ -159,7 +160,7 @@ def _frames(
         yield "option_quote", conform("option_quote", _quotes(rows))
         yield "option_stat", conform("option_stat", _statistics(rows, market))
     if not taken:
-        payload.notes.append(f"{payload.description} holds no option that could be taken")
+        payload.notes.append("holds no option that could be taken")
 
 
 # --- what every format shares ------------------------------------------------------------------
@@ -181,7 +182,7 @@ def _checked(batch: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
         .then(pl.lit("no strike above zero"))
         .when(pl.col("option_type").is_null())
         .then(pl.lit("neither call nor put"))
-        .when(pl.any_horizontal(~pl.col(*_NUMBERS).is_finite().fill_null(True)))
+        .when(pl.any_horizontal(~(pl.col(*_NUMBERS).abs() < _TOO_LARGE).fill_null(True)))
         .then(pl.lit("unreadable number"))
         .when(pl.any_horizontal((pl.col(*prices) < 0).fill_null(False)))
         .then(pl.lit("negative price"))
@@ -377,12 +378,8 @@ def _cboe(
     if underlying_price is None:
         last = [_plain_number(field[5:]) for field in above if field.startswith("Last:")]
         underlying_price = next((value for value in last if value), None)
-    calls, strike, puts = names.index("calls"), names.index("strike"), names.index("puts")
-    sides = [
-        ("C", calls, {name: names.index(name, calls, strike) for name in _CBOE_SIDE}),
-        ("P", puts, {name: names.index(name, puts) for name in _CBOE_SIDE}),
-    ]
-    expiry_at = names.index("expiration date")
+    strike, expiry_at = names.index("strike"), names.index("expiration date")
+    sides = _cboe_sides(path, names)
     found: dict[str, list[str | None]] = {
         name: [] for name in ("series", "day", "strike", "option_type", *_CBOE_SIDE, "reason")
     }
@@ -419,7 +416,7 @@ def _cboe(
             f"{path.name}: holds options on {', '.join(sorted(roots))}, none of {market.code}; "
             "give the market it is of"
         )
-    payload.notes.append(f"{path.name}: snapshot of {stamp.astimezone(PY_UTC).isoformat()}")
+    payload.notes.append(f"snapshot of {stamp.astimezone(PY_UTC).isoformat()}")
     return pl.DataFrame(found, schema=dict.fromkeys(found, pl.String)).select(
         pl.lit(stamp.astimezone(PY_UTC)).alias("quote_time"),
         pl.col("day").str.to_date().alias("expiry"),
@@ -435,6 +432,21 @@ def _cboe(
         pl.lit(underlying_price, pl.Float64).alias("underlying_price"),
         "reason",
     )
+
+
+def _cboe_sides(path: Path, names: list[str]) -> list[tuple[str, int, dict[str, int]]]:
+    """For calls and for puts: option type, place of the symbol, places of the columns."""
+    calls, strike, puts = names.index("calls"), names.index("strike"), names.index("puts")
+    try:
+        return [
+            ("C", calls, {name: names.index(name, calls, strike) for name in _CBOE_SIDE}),
+            ("P", puts, {name: names.index(name, puts) for name in _CBOE_SIDE}),
+        ]
+    except ValueError as error:
+        raise BadInput(
+            f"{path.name}: has not the columns of the cboe format on both sides ({error}); "
+            "check the file or --format"
+        ) from None
 
 
 def _cboe_stamp(path: Path, above: Sequence[str], quote_time: datetime | None) -> datetime:
@@ -495,8 +507,8 @@ def _barchart(
     if expiration and expiration.astimezone(ZoneInfo(market.timezone)).date() != expiry:
         raise BadInput(f"--expiration {expiration.isoformat()} is not on --expiry {expiry}")
     payload.notes.append(
-        f"{path.name}: snapshot of {stamp.astimezone(PY_UTC).isoformat()}, all rows taken to "
-        f"expire on {expiry} as --expiry says"
+        f"snapshot of {stamp.astimezone(PY_UTC).isoformat()}, all rows taken to expire on "
+        f"{expiry} as --expiry says"
     )
     text = pl.DataFrame(
         {
@@ -612,8 +624,8 @@ def _generic_scan(path: Path) -> pl.LazyFrame:
     with path.open("rb") as file:
         parquet = file.read(4) == b"PAR1"
     if parquet:
-        return pl.scan_parquet(path, hive_partitioning=False)
-    return pl.scan_csv(path, infer_schema=False)
+        return pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    return pl.scan_csv(path, infer_schema=False, glob=False)
 
 
 def _generic_batches(

@@ -209,13 +209,11 @@ def _frames(
                 if not frame.is_empty():
                     yield dataset, conform(dataset, frame)
     if empty:
-        payload.notes.append(f"{path.name} holds no records")
+        payload.notes.append("holds no records")
     if metadata.partial or metadata.not_found:
         unresolved = [*metadata.not_found, *metadata.partial]
         shown = ", ".join(unresolved[:5]) + (", …" if len(unresolved) > 5 else "")
-        payload.notes.append(
-            f"{path.name}: the vendor did not resolve, or not on all days: {shown}"
-        )
+        payload.notes.append(f"the vendor did not resolve, or not on all days: {shown}")
 
 
 def _decoder(

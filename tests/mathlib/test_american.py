@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mathlib import american, black76
+from mathlib._arrays import BLOCK
 from mathlib.black76 import Status
 
 VOL_POINT = 0.01
@@ -257,7 +258,7 @@ def test_bad_values_are_nan_and_wrong_types_raise() -> None:
 
 def test_a_row_does_not_depend_on_its_batch() -> None:
     rng = np.random.default_rng(21)
-    n = 2 * black76.BLOCK + 11
+    n = 2 * BLOCK + 11
     strike = rng.uniform(60.0, 150.0, n)
     vol = rng.uniform(0.1, 0.9, n)
     call = rng.random(n) < 0.5

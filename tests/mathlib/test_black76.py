@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from mathlib import black76
+from mathlib._arrays import BLOCK
 from mathlib.black76 import Status
 
 FloatArray = np.ndarray
@@ -220,7 +221,7 @@ def test_a_bad_value_is_nan_and_harms_no_other_row(bad: dict[str, float]) -> Non
 
 
 def test_broadcasting_shapes_and_blocks() -> None:
-    strikes = np.linspace(50.0, 150.0, 2 * black76.BLOCK + 7)
+    strikes = np.linspace(50.0, 150.0, 2 * BLOCK + 7)
     whole = black76.price(100.0, strikes, 0.5, 0.3, 0.02, strikes > 100.0)
     assert whole.shape == strikes.shape
     single = [float(black76.price(100.0, k, 0.5, 0.3, 0.02, k > 100.0)) for k in strikes[::1000]]
@@ -264,7 +265,7 @@ def test_greek_against_60_digits(
     name: str, exact_greeks: tuple[dict[str, FloatArray], dict[str, FloatArray]]
 ) -> None:
     option, values = exact_greeks
-    f, k, t, vol, r, is_call = option.values()
+    f, k, t, vol, r, _ = option.values()
     ours = getattr(black76, name)(**option)
     # Where a Greek is the difference of two terms, 1e-12 holds against the larger of them.
     s = vol * np.sqrt(t)

@@ -103,14 +103,15 @@ def chains(n: int, seed: int) -> dict[str, Any]:
 def slow_zero(chain: dict[str, Any], part: slice) -> float:
     """The obvious twin: a fine grid of re-priced net gammas and a root finder, one chain."""
 
-    def net(log_scale: float) -> float:
-        forward = chain["forward"][part] * np.exp(log_scale)
-        others = (chain[name][part] for name in ("strike", "t_years", "vol", "rate", "is_call"))
-        gamma = black76.gamma(forward, *others)
-        return float(np.sum(gamma * chain["signed_quantity"][part] * forward**2))
+    f, k, t, v, r = (chain[name][part] for name in ("forward", "strike", "t_years", "vol", "rate"))
+
+    def net(log_scale: Any) -> Any:
+        moved = f * np.exp(np.asarray(log_scale)[..., None])
+        gamma = black76.gamma(moved, k, t, v, r)
+        return np.sum(gamma * chain["signed_quantity"][part] * moved**2, axis=-1)
 
     grid = np.linspace(np.log(0.5), np.log(2.0), 4001)
-    values = np.array([net(u) for u in grid])
+    values = net(grid)
     at = np.flatnonzero(values[:-1] * values[1:] < 0)
     roots = [brentq(net, grid[i], grid[i + 1], xtol=1e-15) for i in at]
     return float(np.exp(min(roots, key=abs))) if roots else np.nan

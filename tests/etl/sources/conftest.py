@@ -50,10 +50,11 @@ def _dbn_bytes(
     schema: str,
     rows: Sequence[dict[str, Any]],
     *,
-    symbols: dict[str, int] | None = None,
+    symbols: dict[str, int] | dict[int, str] | None = None,
     version: int = 3,
     dataset: str = "GLBX.MDP3",
     stype_in: str = "raw_symbol",
+    stype_out: str = "instrument_id",
     days: tuple[date, date] = (date(2024, 5, 1), date(2024, 6, 1)),
     compress: bool = True,
     ts_out: bool = False,
@@ -82,18 +83,18 @@ def _dbn_bytes(
             records[name][place] = value
     mappings = [
         SimpleNamespace(
-            raw_symbol=symbol,
-            intervals=[SimpleNamespace(start_date=days[0], end_date=days[1], symbol=str(number))],
+            raw_symbol=str(given),
+            intervals=[SimpleNamespace(start_date=days[0], end_date=days[1], symbol=str(means))],
         )
-        for symbol, number in (symbols or {}).items()
+        for given, means in (symbols or {}).items()
     ]
     metadata = databento_dbn.Metadata(
         dataset=dataset,
         start=0,
         stype_in=databento_dbn.SType.from_str(stype_in),
-        stype_out=databento_dbn.SType.INSTRUMENT_ID,
+        stype_out=databento_dbn.SType.from_str(stype_out),
         schema=databento_dbn.Schema.from_str(schema),
-        symbols=list(symbols or {}),
+        symbols=[str(given) for given in symbols or {}],
         partial=[],
         not_found=list(not_found),
         mappings=mappings,

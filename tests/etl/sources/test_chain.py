@@ -51,7 +51,7 @@ HEADER = "quote_time,expiry,strike,option_type,bid,ask,open_interest,volume"
 
 
 def csv_file(folder: Path, *rows: str, header: str = HEADER) -> Path:
-    path = folder / "chain.csv"
+    path = folder / "chain [1].csv"  # no pattern, though it looks like one
     path.write_text("\n".join([header, *rows]) + "\n")
     return path
 
@@ -143,6 +143,7 @@ def test_bad_rows_are_left_out_and_counted(known: dict[str, Market], tmp_path: P
         f"{stamp},soon,95,C,1,2,3,4",
         ",2024-06-14,96,C,1,2,3,4",
         f"{stamp},2024-06-14,97,C,1,inf,3,4",
+        f"{stamp},2024-06-14,98,C,1,2,1e300,4",
     )
     payload = chain.read(path, "generic", known["HE"])
     assert collect(payload)["option_quote"]["contract"].to_list() == ["HE 2024-06-14 P90"]
@@ -152,7 +153,7 @@ def test_bad_rows_are_left_out_and_counted(known: dict[str, Market], tmp_path: P
             "no strike above zero": 3,
             "neither call nor put": 1,
             "negative price": 1,
-            "unreadable number": 2,
+            "unreadable number": 3,
             "negative open interest or volume": 1,
             "no expiry": 1,
             "no quote time": 1,
@@ -430,6 +431,12 @@ def test_a_cboe_file_of_another_market_is_refused(known: dict[str, Market], tmp_
 def test_a_cut_cboe_file_is_refused(known: dict[str, Market], tmp_path: Path) -> None:
     path = cboe_file(tmp_path, CBOE_ROW.format(root="SPX"), CBOE_ROW.format(root="SPX")[:-40])
     refused(path, "cboe", known["SPX"], "fields")
+
+
+def test_a_cboe_file_without_a_column_is_refused(known: dict[str, Market], tmp_path: Path) -> None:
+    path = cboe_file(tmp_path, CBOE_ROW.format(root="SPX"))
+    path.write_text(path.read_text().replace("Gamma,Open Interest,Strike", "Gamma,OI,Strike"))
+    refused(path, "cboe", known["SPX"], "open interest")
 
 
 # --- barchart ----------------------------------------------------------------------------------
