@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import polars as pl
 
 from etl import calendars
 from etl.errors import BadInput, HydraError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import HIVE_SCHEMA, Lake, write_whole
 from etl.landing import Landed, land
 from etl.market import Market
 from etl.sources import cftc, databento_api, dbn, sample
@@ -127,13 +128,14 @@ def land_sample(
             held = lake.reach("sample", market.code)
             if held and held[0] <= start + timedelta(days=1):
                 start = held[1] + timedelta(microseconds=1)
-            if start < end:
-                report(f"{market.code}: sample vendor, {start:%Y-%m-%d} to {end:%Y-%m-%d}")
-                files = sample.fetch(market, start, end, Path(folder))
-                _tell(land_dbn(lake, by_code, files, now, "sample"), report)
-        years = _cot_years(lake, end)
-        zips = sample.fetch_cot(years[0], years[-1], end, Path(folder))
-        _tell(land_cot(lake, by_code, zips, now, "sample"), report)
+            with _fetching(lake, "sample", market.code, start) as since:
+                if since < end:
+                    report(f"{market.code}: sample vendor, {since:%Y-%m-%d} to {end:%Y-%m-%d}")
+                    files = sample.fetch(market, since, end, Path(folder))
+                    _tell(land_dbn(lake, by_code, files, now, "sample"), report)
+        with _fetching(lake, "sample", "cot", _cot_start(lake, markets, end)) as since:
+            zips = sample.fetch_cot(since.year, end.year, end, Path(folder))
+            _tell(land_cot(lake, by_code, zips, now, "sample"), report)
 
 
 def land_vendors(
@@ -163,13 +165,29 @@ def land_vendors(
             start = (
                 held[1] + timedelta(microseconds=1) if held else _history_start(market, days, now)
             )
-            files = databento_api.fetch(
-                market, start, now, Path(folder), key, max_cost=max_cost, on_event=report
-            )
-            _tell(land_dbn(lake, by_code, files, now), report)
+            with _fetching(lake, "databento", market.code, start) as since:
+                files = databento_api.fetch(
+                    market, since, now, Path(folder), key, max_cost=max_cost, on_event=report
+                )
+                _tell(land_dbn(lake, by_code, files, now), report)
         if any(market.cot_code for market in markets):
-            zips = cftc.fetch(_cot_years(lake, now), Path(folder))
-            _tell(land_cot(lake, by_code, zips, now), report)
+            with _fetching(lake, "cftc", "cot", _cot_start(lake, markets, now)) as since:
+                zips = cftc.fetch(range(since.year, now.year + 1), Path(folder))
+                _tell(land_cot(lake, by_code, zips, now), report)
+
+
+@contextmanager
+def _fetching(lake: Lake, source: str, what: str, start: datetime) -> Iterator[datetime]:
+    """Give where to fetch from: ``start``, or where a run began that did not land all of it.
+
+    What the lake holds does not tell: a killed run has landed some of its files.
+    """
+    began = lake.root / "fetching" / f"{source}-{what}"
+    if began.exists():
+        start = min(start, datetime.fromisoformat(began.read_text(encoding="utf-8").strip()))
+    write_whole(began, start.isoformat() + "\n")
+    yield start
+    began.unlink()
 
 
 def _history_start(market: Market, days: int, end: datetime) -> datetime:
@@ -180,11 +198,11 @@ def _history_start(market: Market, days: int, end: datetime) -> datetime:
     return datetime.combine(opened.date(), time(0), UTC)
 
 
-def _cot_years(lake: Lake, end: datetime) -> range:
-    """The years to ask for: all of the history at first, then the ones still written to."""
-    has_any = bool(lake.raw_files("cot"))
-    first = (end - timedelta(days=28)).year if has_any else end.year - _COT_YEARS + 1
-    return range(first, end.year + 1)
+def _cot_start(lake: Lake, markets: Sequence[Market], end: datetime) -> datetime:
+    """In whose year to begin: with all of the history at first, then what is still revised."""
+    if all(lake.raw_files("cot", market.code) for market in markets if market.cot_code):
+        return end - timedelta(days=28)
+    return datetime(end.year - _COT_YEARS + 1, 1, 1, tzinfo=UTC)
 
 
 def _tell(results: Iterable[Landed | HydraError], report: Report) -> None:

@@ -6,6 +6,7 @@ Layout (``lake/README.md`` explains it to a person)::
     raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.parquet
     batches/<batch>.json          what each batch brought, with the hash of every file
     derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
+    fetching/<source>-<market>    where a fetch began whose files have not all landed
     hydra.duckdb, report.html, exports/
 
 A batch is staged under ``staging/<batch>/``, committed by the appearance of its record
@@ -79,7 +80,9 @@ class Lake:
             raise LakeError(
                 f"{self.marker} is damaged ({error}): restore it from a backup"
             ) from error
-        if marker.get("format") != FORMAT or marker.get("origin") not in ORIGINS:
+        if not isinstance(marker, dict) or (
+            marker.get("format") != FORMAT or marker.get("origin") not in ORIGINS
+        ):
             raise LakeError(f"{self.marker} is not of a lake that this version reads: {marker}")
         return str(marker["origin"])
 
@@ -92,7 +95,7 @@ class Lake:
             The lake holds data of the other origin.
         """
         held = self.origin
-        if held is None:
+        if held is None or not any(self.batches.glob("*.json")):  # marked, but nothing landed
             write_whole(self.marker, json.dumps({"format": FORMAT, "origin": origin}) + "\n")
         elif held != origin:
             raise LakeError(
@@ -168,7 +171,12 @@ class Lake:
             handle.truncate()
             handle.write(f"process {os.getpid()} on {socket.gethostname()} since {now:%FT%TZ}\n")
             handle.flush()
-            self._recover()
+            try:
+                self._recover()
+            except OSError as error:
+                raise LakeError(
+                    f"cannot put the lake at {self.root} in order: {error.strerror}"
+                ) from error
             try:
                 yield
             finally:
@@ -179,12 +187,18 @@ class Lake:
         """Make a staged batch part of the lake: all of its files, or none.
 
         ``files`` maps each staged file to its place; both lie in this lake.
+
+        Raises
+        ------
+        LakeError
+            The record cannot be written: nothing landed.
         """
         moves = {
             str(staged.relative_to(self.root)): str(place.relative_to(self.root))
             for staged, place in files.items()
         }
-        self.batches.mkdir(parents=True, exist_ok=True)
+        for folder in {staged.parent for staged in files}:
+            sync_folder(folder)
         write_whole(
             self.batches / f"{batch_id}.json",
             json.dumps({**record, "moves": moves}, indent=1, sort_keys=True) + "\n",
@@ -210,10 +224,9 @@ class Lake:
             if record.exists():
                 self._move(json.loads(record.read_text())["moves"])
             shutil.rmtree(folder)
-        for left in [*self.root.glob("*.part"), *self.batches.glob("*.part")]:
-            left.unlink()
-        for left in self.derived.glob("**/*.part"):
-            left.unlink()
+        for pattern in ("*.part*", "batches/*.part", "derived/**/*.part", "fetching/*.part"):
+            for left in self.root.glob(pattern):
+                left.unlink()
 
 
 def month_of(path: Path) -> date:
@@ -236,19 +249,28 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a file beside ``path`` and put it in its place, synced, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let ``write`` fill a file beside ``path`` and put it in its place, synced, in one step.
+
+    Raises
+    ------
+    LakeError
+        The file cannot be written: the old one stays.  What else ``write`` raises passes on.
+    """
     part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
     try:
-        write(part)
-        with open(part, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(part, path)
-    except OSError as error:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
+        try:
+            write(part)
+            with open(part, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
         raise LakeError(f"cannot write {path}: {error.strerror or error}") from error
-    sync_folder(path.parent)
 
 
 def write_whole(path: Path, text: str) -> None:

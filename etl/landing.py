@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 
 import polars as pl
 
 from etl.errors import LakeError
 from etl.lake import HIVE_SCHEMA, Lake
-from etl.schemas import COMMON, LINEAGE, raw_schema, source_schema
+from etl.schemas import COMMON, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
 _PARTITION = ["market", "year", "month"]
@@ -62,7 +63,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
         The lake is of the other origin, or cannot be written.
     """
     lake.claim(origin)
-    batch_id = f"{now:%Y%m%dT%H%M%S%fZ}-{payload.sha256[:12]}"
+    batch_id = _batch_id(lake, payload, now)
     staging = lake.staging / batch_id
     landed = Landed(payload.description)
     files: dict[Path, Path] = {}
@@ -95,23 +96,30 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                         "sha256": hashlib.sha256(staged.read_bytes()).hexdigest(),
                     }
                 )
+        landed.left_out.update(payload.left_out)
+        landed.notes += payload.notes
+        if files:
+            record = {
+                "batch_id": batch_id,
+                "source": payload.source,
+                "description": payload.description,
+                "payload_sha256": payload.sha256,
+                "ingested_at": now.isoformat(),
+                "rows": sum(landed.rows.values()),
+                "left_out": dict(landed.left_out),
+                "files": record_files,
+            }
+            lake.commit(batch_id, record, files)
     except OSError as error:
         raise LakeError(f"cannot write to the lake at {lake.root}: {error.strerror}") from error
-    landed.left_out.update(payload.left_out)
-    landed.notes += payload.notes
-    if files:
-        record = {
-            "batch_id": batch_id,
-            "source": payload.source,
-            "description": payload.description,
-            "payload_sha256": payload.sha256,
-            "ingested_at": now.isoformat(),
-            "rows": sum(landed.rows.values()),
-            "left_out": dict(landed.left_out),
-            "files": record_files,
-        }
-        lake.commit(batch_id, record, files)
     return landed
+
+
+def _batch_id(lake: Lake, payload: Payload, now: datetime) -> str:
+    """A name that no batch has yet: one payload may bring more in a second run of one instant."""
+    stem = f"{now:%Y%m%dT%H%M%S%fZ}-{payload.sha256[:12]}"
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    return next(name for name in names if not (lake.batches / f"{name}.json").exists())
 
 
 def _write(rows: pl.DataFrame, path: Path) -> None:
@@ -194,10 +202,15 @@ def _fresh_reports(lake: Lake, frame: pl.DataFrame, now: datetime) -> pl.DataFra
     fresh = frame.join(
         newest, on=[*key, *values], how="anti", nulls_equal=True, maintain_order="left"
     )
-    seen = fresh.join(newest.select(key).with_columns(seen=True), on=key, how="left")
+    before = newest.select(*key, pl.col("available_at").alias("before"))
+    seen = fresh.join(before, on=key, how="left", maintain_order="left")
+    # Vintages stay in order even where the clock was set back since the last one.
+    after = pl.max_horizontal(
+        "available_at", pl.lit(now).cast(UTC), pl.col("before") + pl.duration(microseconds=1)
+    )
     return seen.with_columns(
-        pl.when(pl.col("seen"))
-        .then(pl.max_horizontal("available_at", pl.lit(now).cast(pl.Datetime("us", "UTC"))))
-        .otherwise(pl.col("available_at"))
+        pl.when(pl.col("before").is_null())
+        .then("available_at")
+        .otherwise(after)
         .alias("available_at")
     ).select(frame.columns)

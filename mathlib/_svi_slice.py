@@ -398,26 +398,3 @@ def shrink(
         fine = at(share)[2]
         low, high = np.where(fine, low, share), np.where(fine, share, high)
     return at(high)
-
-
-def repair(
-    a: ArrayLike, b: ArrayLike, rho: ArrayLike, m: ArrayLike, sigma: ArrayLike
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Move slices with butterfly arbitrage the least way towards a slice that has none.
-
-    The target is the SSVI slice with the same at-the-money variance, its skew and put or call
-    slope kept as in [1] section 5.1, flattened where [1] theorem 4.2 asks for it; the way goes
-    straight in `to_coordinates`, and a bisection finds how far.  A slice already free of
-    arbitrage comes back unchanged; NaN, b < 0 or w(0) <= 0 give NaN.
-    """
-    raw = np.broadcast_arrays(*floats(a, b, rho, m, sigma))
-    flat = tuple(x.ravel().copy() for x in raw)
-    with np.errstate(all="ignore"):
-        bad = ~butterfly_free(*flat)
-        if bad.any():
-            moved, _, found = shrink(np.stack([x[bad] for x in flat]))
-            moved[:, ~found] = np.nan
-            for x, y in zip(flat, moved, strict=True):
-                x[bad] = y
-    out = [x.reshape(raw[0].shape) for x in flat]
-    return out[0], out[1], out[2], out[3], out[4]

@@ -18,7 +18,8 @@ References
 
 from __future__ import annotations
 
-from mathlib._svi_fit import MIN_STRIKES, SviFit, SviStatus, calibrate, share_inside
+from mathlib._svi_errors import error_weight, quote_error, settlement_error
+from mathlib._svi_fit import MIN_STRIKES, SviFit, SviStatus, calibrate, repair, share_inside
 from mathlib._svi_slice import (
     butterfly_free,
     calendar_free,
@@ -28,7 +29,6 @@ from mathlib._svi_slice import (
     jw_to_raw,
     min_durrleman_g,
     raw_to_jw,
-    repair,
     to_coordinates,
     total_variance,
     total_variance_derivatives,
@@ -42,12 +42,15 @@ __all__ = [
     "calendar_free",
     "calibrate",
     "durrleman_g",
+    "error_weight",
     "from_coordinates",
     "guaranteed_jw",
     "jw_to_raw",
     "min_durrleman_g",
+    "quote_error",
     "raw_to_jw",
     "repair",
+    "settlement_error",
     "share_inside",
     "to_coordinates",
     "total_variance",

@@ -301,6 +301,18 @@ def test_differences_keep_twelve_digits_away_from_their_zeros(
     np.testing.assert_allclose(ours[clear], values[name][clear], rtol=1e-12)
 
 
+def test_greeks_keep_twelve_digits_thirty_standard_deviations_out() -> None:
+    option = draw(100, 9, 30.0, (1e-3, 5.0))
+    option["is_call"] = option["strike"] > option["forward"]
+    ours = black76.greeks(**option)
+    with mp.workdps(120):
+        for i, row in enumerate(zip(*option.values(), strict=True)):
+            exact = Exact(*row)
+            for name in ("delta", "gamma", "vega"):
+                want = exact.derivative(**GREEKS[name][1])
+                assert abs(ours[name][i] - want) <= 1e-12 * abs(want) + mp.mpf(1e-290)
+
+
 def test_published_greeks_of_futures_options() -> None:
     # Haug through QuantLib's testGreekValues.
     call, put = (
