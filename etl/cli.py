@@ -27,11 +27,17 @@ class Hydra(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except HydraError as error:
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click's own
+        except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"hydra: {error}", err=True)
-            ctx.exit(error.exit_code)
+            if isinstance(error, HydraError):
+                click.echo(f"hydra: {error}", err=True)
+                ctx.exit(error.exit_code)
+            reason = " ".join(str(error).split())
+            click.echo(f"hydra: {type(error).__name__}: {reason}; --debug shows where", err=True)
+            ctx.exit(HydraError.exit_code)
 
 
 class Instant(click.ParamType[datetime]):
@@ -44,11 +50,11 @@ class Instant(click.ParamType[datetime]):
             return value
         try:
             read = datetime.fromisoformat(value)
-        except ValueError:
+            if read.tzinfo is not None:
+                return read.astimezone(UTC)
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is not an instant, such as 2025-03-06T20:00:00Z", param, ctx)
-        if read.tzinfo is None:
-            self.fail(f"{value!r} has no zone: write it as {value}Z if it is UTC", param, ctx)
-        return read.astimezone(UTC)
+        self.fail(f"{value!r} has no zone: write {read:%FT%TZ} if it is UTC", param, ctx)
 
 
 class Day(click.ParamType[date]):

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from etl import engine
-from etl.errors import BadInput
+from etl.errors import BadInput, LakeError
 from etl.lake import replace_whole
 
 #: How each format is written: UTC times in ISO 8601 with their zone, floats in full.
@@ -68,8 +68,13 @@ def export(
     Raises
     ------
     BadInput
-        The view or the market is unknown, or the view lacks a column that an option needs.
+        The view or the market is unknown, the view lacks a column that an option needs, or the
+        target is something else than a file.
+    LakeError
+        The view cannot be read, or the file not written.
     """
+    if target.exists() and not target.is_file():
+        raise BadInput(f"{target}: is no file; name a new one, or one to replace")
     connection = open_database(database)
     try:
         columns = _columns(connection, view)
@@ -99,6 +104,9 @@ def export(
 
         replace_whole(target, write)
         return written[0]
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise LakeError(f"cannot write {view} to {target}: {reason}") from error
     finally:
         connection.close()
 

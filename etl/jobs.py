@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import polars as pl
 
 from etl import calendars
 from etl.errors import BadInput, HydraError
-from etl.lake import HIVE_SCHEMA, Lake, write_whole
+from etl.lake import HIVE_SCHEMA, Lake
 from etl.landing import Landed, land
 from etl.market import Market
 from etl.sources import cftc, databento_api, dbn, sample
@@ -124,18 +123,17 @@ def land_sample(
     by_code = {market.code: market for market in markets}
     with tempfile.TemporaryDirectory(prefix="hydra-sample-") as folder:
         for market in markets:
-            start = _history_start(market, days, end)
-            held = lake.reach("sample", market.code)
-            if held and held[0] <= start + timedelta(days=1):
-                start = held[1] + timedelta(microseconds=1)
-            with _fetching(lake, "sample", market.code, start) as since:
-                if since < end:
-                    report(f"{market.code}: sample vendor, {since:%Y-%m-%d} to {end:%Y-%m-%d}")
-                    files = sample.fetch(market, since, end, Path(folder))
-                    _tell(land_dbn(lake, by_code, files, now, "sample"), report)
-        with _fetching(lake, "sample", "cot", _cot_start(lake, markets, end)) as since:
-            zips = sample.fetch_cot(since.year, end.year, end, Path(folder))
-            _tell(land_cot(lake, by_code, zips, now, "sample"), report)
+            for start, until in _missing(lake, "sample", market, days, end):
+                report(f"{market.code}: sample vendor, {start:%Y-%m-%d} to {until:%Y-%m-%d}")
+                files = sample.fetch(market, start, until, Path(folder))
+                _tell(land_dbn(lake, by_code, files, now, "sample"), report)
+                _extend(lake, "sample", market, start, until)
+        reported = [market for market in markets if market.cot_code]
+        first = _first_report_year(lake, reported, end)
+        zips = sample.fetch_cot(first, end.year, end, Path(folder))
+        _tell(land_cot(lake, by_code, zips, now, "sample"), report)
+        for market in reported:
+            _extend(lake, "cftc", market, datetime(first, 1, 1, tzinfo=UTC), end)
 
 
 def land_vendors(
@@ -161,33 +159,35 @@ def land_vendors(
         for market in markets:
             if market.databento_dataset is None:
                 continue
-            held = lake.reach("databento", market.code)
-            start = (
-                held[1] + timedelta(microseconds=1) if held else _history_start(market, days, now)
-            )
-            with _fetching(lake, "databento", market.code, start) as since:
+            for start, until in _missing(lake, "databento", market, days, now):
                 files = databento_api.fetch(
-                    market, since, now, Path(folder), key, max_cost=max_cost, on_event=report
+                    market, start, until, Path(folder), key, max_cost=max_cost, on_event=report
                 )
                 _tell(land_dbn(lake, by_code, files, now), report)
-        if any(market.cot_code for market in markets):
-            with _fetching(lake, "cftc", "cot", _cot_start(lake, markets, now)) as since:
-                zips = cftc.fetch(range(since.year, now.year + 1), Path(folder))
-                _tell(land_cot(lake, by_code, zips, now), report)
+                _extend(lake, "databento", market, start, until)
+        if reported := [market for market in markets if market.cot_code]:
+            first = _first_report_year(lake, reported, now)
+            zips = cftc.fetch(range(first, now.year + 1), Path(folder))
+            _tell(land_cot(lake, by_code, zips, now), report)
+            for market in reported:
+                _extend(lake, "cftc", market, datetime(first, 1, 1, tzinfo=UTC), now)
 
 
-@contextmanager
-def _fetching(lake: Lake, source: str, what: str, start: datetime) -> Iterator[datetime]:
-    """Give where to fetch from: ``start``, or where a run began that did not land all of it.
+def _missing(
+    lake: Lake, source: str, market: Market, days: int, end: datetime
+) -> list[tuple[datetime, datetime]]:
+    """The spans up to ``end`` that a history of ``days`` sessions needs and the lake lacks."""
+    start = _history_start(market, days, end)
+    held = lake.reach(source, market.code)
+    if held is None:
+        return [(start, end)]
+    return [span for span in ((start, held[0]), (held[1], end)) if span[0] < span[1]]
 
-    What the lake holds does not tell: a killed run has landed some of its files.
-    """
-    began = lake.root / "fetching" / f"{source}-{what}"
-    if began.exists():
-        start = min(start, datetime.fromisoformat(began.read_text(encoding="utf-8").strip()))
-    write_whole(began, start.isoformat() + "\n")
-    yield start
-    began.unlink()
+
+def _extend(lake: Lake, source: str, market: Market, start: datetime, until: datetime) -> None:
+    """Record that a span has landed whole: what a killed run left begun is asked for again."""
+    held = lake.reach(source, market.code) or (start, until)
+    lake.set_reach(source, market.code, min(start, held[0]), max(until, held[1]))
 
 
 def _history_start(market: Market, days: int, end: datetime) -> datetime:
@@ -198,11 +198,11 @@ def _history_start(market: Market, days: int, end: datetime) -> datetime:
     return datetime.combine(opened.date(), time(0), UTC)
 
 
-def _cot_start(lake: Lake, markets: Sequence[Market], end: datetime) -> datetime:
-    """In whose year to begin: with all of the history at first, then what is still revised."""
-    if all(lake.raw_files("cot", market.code) for market in markets if market.cot_code):
-        return end - timedelta(days=28)
-    return datetime(end.year - _COT_YEARS + 1, 1, 1, tzinfo=UTC)
+def _first_report_year(lake: Lake, markets: Sequence[Market], end: datetime) -> int:
+    """The year to begin with: all of the history at first, then what is still revised."""
+    if all(lake.reach("cftc", market.code) for market in markets):
+        return (end - timedelta(days=28)).year
+    return end.year - _COT_YEARS + 1
 
 
 def _tell(results: Iterable[Landed | HydraError], report: Report) -> None:

@@ -5,8 +5,8 @@ Layout (``lake/README.md`` explains it to a person)::
     lake.json                     format and origin ("sample" or "vendor")
     raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.parquet
     batches/<batch>.json          what each batch brought, with the hash of every file
+    reach/<source>-<market>.json  the span that a vendor was asked for and that has landed
     derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
-    fetching/<source>-<market>    where a fetch began whose files have not all landed
     hydra.duckdb, report.html, exports/
 
 A batch is staged under ``staging/<batch>/``, committed by the appearance of its record
@@ -126,20 +126,20 @@ class Lake:
         return [json.loads(path.read_text()) for path in sorted(self.batches.glob("*.json"))]
 
     def reach(self, source: str, market: str) -> tuple[datetime, datetime] | None:
-        """Earliest and latest ``available_at`` that a source has landed of a market."""
-        spans = [
-            (
-                datetime.fromisoformat(file["first_known"]),
-                datetime.fromisoformat(file["last_known"]),
-            )
-            for record in self.batch_records()
-            if record["source"] == source
-            for file in record["files"]
-            if file["market"] == market and file["dataset"] != "cot"
-        ]
-        if not spans:
+        """The span that a source was asked for of a market and that has landed whole."""
+        try:
+            span = json.loads(self._reach_file(source, market).read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return None
-        return min(first for first, _ in spans), max(last for _, last in spans)
+        return datetime.fromisoformat(span["from"]), datetime.fromisoformat(span["until"])
+
+    def set_reach(self, source: str, market: str, start: datetime, end: datetime) -> None:
+        """Record that all of the span has landed; not before it has."""
+        span = {"from": start.isoformat(), "until": end.isoformat()}
+        write_whole(self._reach_file(source, market), json.dumps(span) + "\n")
+
+    def _reach_file(self, source: str, market: str) -> Path:
+        return self.root / "reach" / f"{source}-{market}.json"
 
     @contextmanager
     def writing(self, now: datetime) -> Iterator[None]:
@@ -224,7 +224,7 @@ class Lake:
             if record.exists():
                 self._move(json.loads(record.read_text())["moves"])
             shutil.rmtree(folder)
-        for pattern in ("*.part*", "batches/*.part", "derived/**/*.part", "fetching/*.part"):
+        for pattern in ("*.part*", "batches/*.part", "derived/**/*.part", "reach/*.part"):
             for left in self.root.glob(pattern):
                 left.unlink()
 

@@ -91,8 +91,6 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                         "dataset": dataset,
                         "market": market,
                         "rows": rows.height,
-                        "first_known": rows["available_at"][0].isoformat(),
-                        "last_known": rows["available_at"][-1].isoformat(),
                         "sha256": hashlib.sha256(staged.read_bytes()).hexdigest(),
                     }
                 )

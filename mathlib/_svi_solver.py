@@ -35,16 +35,17 @@ from mathlib._svi_slice import (
 _PRIOR_W_MIN, _PRIOR_SIGMA, _PRIOR_SLOPE = 0.95, 1.5, 0.3
 PRIOR_SD = (1.0, 1.0, 0.8, 0.8, 0.8)
 
-# Relative error of a vol quote: assumed where a slice has too few quotes to show its own, and the
-# least that is believed.
-NOISE_GUESS, _NOISE_FLOOR = 0.02, 1e-4
+# Relative error of a vol quote: assumed where quotes come without their own and are too few to show
+# it; the least that is believed; and where errors that come with quotes must lie to be believed.
+NOISE_GUESS, _NOISE_FLOOR, _NOISE_GIVEN = 0.02, 1e-4, (2e-3, 0.3)
 _NOISE_FREE_STRIKES = 8  # from here on the residuals alone give the error
+_GIVEN_BELIEF = 5.0  # residuals that the quotes' own errors count for
 
 # Where the search may go.
 _BOX_LOW = np.array([np.log(1e-4), -30.0, np.log(1e-2), -25.0, -25.0])[:, None]
 _BOX_HIGH = np.array([np.log(1e3), 30.0, np.log(50.0), LOGIT_HIGH, LOGIT_HIGH])[:, None]
 
-_STEP_TOLERANCE, _COST_TOLERANCE = 1e-7, 1e-10
+_STEP_TOLERANCE, _COST_TOLERANCE = 1e-7, 1e-8
 
 # What the hinges aim for: more than the margins that are asked of the result.
 _G_TARGET, _CALENDAR_TARGET = 6e-3, 1e-3
@@ -129,13 +130,23 @@ def start(block: Block) -> FloatArray:
     return np.asarray(theta, dtype=np.float64)
 
 
-def noise_of(theta: FloatArray, block: Block) -> FloatArray:
+def assumed_noise(block: Block) -> FloatArray:
+    """Relative vol error of a quote of average weight before any fit: its own, or a guess."""
+    given = np.isfinite(block.error) & (block.weight > 0.0)
+    weight = np.where(given, block.weight, 0.0)
+    error = np.where(given, block.error, 0.0)
+    own = np.sqrt(row_sum(weight * error * error) / row_sum(weight))
+    return np.where(given.any(axis=1), np.clip(own, *_NOISE_GIVEN), NOISE_GUESS)
+
+
+def noise_of(theta: FloatArray, block: Block, assumed: FloatArray) -> FloatArray:
     """Relative vol error of a quote of average weight, from residuals where there are enough."""
     miss = _root(theta, block.x, block.scale) - block.vol
     squares = row_sum(block.weight * miss * miss)
     freedom = np.maximum(block.n - 5.0, 0.0)
-    assumed = np.maximum(_NOISE_FREE_STRIKES - block.n, 0.0)
-    found = (squares + assumed * NOISE_GUESS**2) / (freedom + assumed)
+    belief = np.maximum(_NOISE_FREE_STRIKES - block.n, 0.0)
+    belief += np.where(np.isfinite(block.error).any(axis=1), _GIVEN_BELIEF, 0.0)
+    found = (squares + belief * assumed * assumed) / (freedom + belief)
     return np.asarray(np.clip(np.sqrt(found), _NOISE_FLOOR, 1.0), dtype=np.float64)
 
 

@@ -23,6 +23,7 @@ References
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
 
@@ -38,6 +39,7 @@ FloatArray = NDArray[np.float64]
 QUANTILES = (0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99)
 
 _NODES = 129
+_ERROR_NODES = 65  # a standard error needs fewer digits
 _BLOCK = 128  # slices a block: its temporaries stay in cache
 _DEVIATIONS = 8.5
 _NEGLIGIBLE = 28.0  # -log of the integrand of the highest moment at the end of the sum
@@ -85,7 +87,7 @@ def from_svi(
     """
     flat, shape = _flat(forward, a, b, rho, m, sigma)
     with np.errstate(all="ignore"):
-        nodes = _Nodes.of(flat)
+        nodes = _Nodes.of(flat, _NODES)
         parts = [_from_nodes(flat[:, i], nodes.take(i)) for i in _blocks(flat.shape[1])]
         out = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         out |= _quantiles(flat, out.pop("bracket"))
@@ -132,7 +134,7 @@ def standard_errors(
     base = from_svi(*flat)
     levels = np.stack([base[_quantile_name(p)] for p in QUANTILES])
     with np.errstate(all="ignore"):
-        nodes = _Nodes.of(flat)
+        nodes = _Nodes.of(flat, _ERROR_NODES)
         factor = _cholesky(spread.reshape(-1, 5, 5))
         centre = svi.to_coordinates(*flat[1:])
         total = {name: np.zeros(flat.shape[1]) for name in _NAMES}
@@ -186,14 +188,17 @@ def _blocks(n: int) -> list[slice]:
     return [slice(i, i + _BLOCK) for i in range(0, max(n, 1), _BLOCK)]
 
 
+@dataclass(frozen=True)
 class _Nodes:
-    """Where the sums run: ln(K/F) and its step, (n, nodes), and the highest finite order, (n,)."""
+    """Where the sums of n slices run: `count` equal steps of v, with k = m + sigma sinh(v)."""
 
-    def __init__(self, start: FloatArray, step: FloatArray, order: NDArray[np.int64]) -> None:
-        self.start, self.step, self.order = start, step, order
+    count: int
+    start: FloatArray
+    step: FloatArray
+    order: NDArray[np.int64]  # of the highest finite price moment, at most 4
 
     @staticmethod
-    def of(flat: FloatArray) -> _Nodes:
+    def of(flat: FloatArray, count: int) -> _Nodes:
         raw = list(flat[1:])
         deviation = np.sqrt(svi.total_variance(0.0, *raw))
         low, high = (
@@ -212,14 +217,14 @@ class _Nodes:
                 break
             high = np.where(short, np.minimum(1.4 * high, last), high)
         start, end = (np.arcsinh((x - flat[4]) / flat[5]) for x in (low, high))
-        return _Nodes(start, (end - start) / (_NODES - 1), order)
+        return _Nodes(count, start, (end - start) / (count - 1), order)
 
     def take(self, part: slice) -> _Nodes:
-        return _Nodes(self.start[part], self.step[part], self.order[part])
+        return _Nodes(self.count, self.start[part], self.step[part], self.order[part])
 
     def points(self, flat: FloatArray) -> tuple[FloatArray, FloatArray]:
         """ln(K/F) and the trapezoid's weights; the ends' halves are negligible."""
-        v = self.start[:, None] + self.step[:, None] * np.arange(_NODES)
+        v = self.start[:, None] + self.step[:, None] * np.arange(self.count)
         grow = np.exp(v)
         size = (0.5 * flat[5])[:, None]
         k = flat[4][:, None] + size * (grow - 1.0 / grow)
@@ -270,7 +275,7 @@ def _from_nodes(flat: FloatArray, nodes: _Nodes) -> dict[str, FloatArray]:
     row = np.arange(k.shape[0])
     brackets = []
     for p in QUANTILES:
-        after = np.clip((below < p).sum(axis=1), 1, _NODES - 1)
+        after = np.clip((below < p).sum(axis=1), 1, nodes.count - 1)
         brackets.append(np.stack([k[row, after - 1], k[row, after]], axis=-1))
     out["bracket"] = np.stack(brackets, axis=1)
     return out

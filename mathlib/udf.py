@@ -2,7 +2,8 @@
 
 Every function keeps two promises: a NULL argument gives a NULL result for its row alone,
 and no value, however odd, raises inside a batch.  Functions on slices and chains take
-LISTs, so that one call works on thousands of slices.
+LISTs, so that one call works on thousands of slices; a row whose LISTs do not fit together
+gives NULL.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Function:
         for array in arrays:
             if array.null_count:
                 missing |= array.is_null().to_numpy(zero_copy_only=False)
-        return self.kernel(*arrays, missing=missing)
+        with np.errstate(all="ignore"):
+            return self.kernel(*arrays, missing=missing)
 
 
 def register(connection: Any) -> None:
@@ -78,6 +80,15 @@ def _lists(array: pa.ListArray) -> tuple[NDArray[np.int64], pa.Array]:
     array = array if array.null_count == 0 else pc.fill_null(array, [])
     offsets = np.asarray(array.offsets.to_numpy(), dtype=np.int64)
     return offsets - offsets[0], array.values.slice(offsets[0], offsets[-1] - offsets[0])
+
+
+def _lengths(array: pa.ListArray) -> NDArray[np.int64]:
+    """The length of each list, -1 for a NULL one."""
+    return np.asarray(pc.fill_null(pc.list_value_length(array), -1), dtype=np.int64)
+
+
+def _only(rows: NDArray[np.bool_], *arrays: pa.Array) -> list[pa.Array]:
+    return [array.filter(pa.array(rows)) for array in arrays]
 
 
 def _column(values: Array, missing: Array | None) -> pa.Array:
@@ -147,6 +158,10 @@ def _svi_surface(
     missing: Array,
 ) -> pa.Array:
     """Arbitrage-free SVI slices of a surface; slices of one underlying do not cross."""
+    whole = ~missing & _fits(sizes, (log_moneyness, vol, weight), (t_years, underlying))
+    sizes, log_moneyness, vol, weight, t_years, underlying = _only(
+        whole, sizes, log_moneyness, vol, weight, t_years, underlying
+    )
     slice_offsets, flat_sizes = _lists(sizes)
     _, k = _lists(log_moneyness)
     offsets = np.concatenate([[0], np.cumsum(_numbers(flat_sizes).astype(np.int64))])
@@ -165,9 +180,31 @@ def _svi_surface(
     fields = {name: getattr(fit, name) for name in (*_SVI, "rmse_vol")}
     fields["calendar_free"] = _calendar_free(fit, group, t)
     slices = _struct({**fields, "status": fit.status}, missing=None)
-    return pa.ListArray.from_arrays(
-        pa.array(slice_offsets.astype(np.int32)), slices, mask=pa.array(missing)
-    )
+    counts = np.zeros(len(missing), dtype=np.int32)
+    counts[whole] = np.diff(slice_offsets)
+    ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), slices, mask=pa.array(~whole))
+
+
+def _fits(
+    sizes: pa.ListArray, by_quote: Sequence[pa.ListArray], by_slice: Sequence[pa.ListArray]
+) -> NDArray[np.bool_]:
+    """Rows in which every slice has a size and an underlying, and every list its length."""
+    n_slices = _lengths(sizes)
+    n_quotes: Array = np.zeros(len(n_slices))
+    whole = np.ones(len(n_slices), dtype=bool)
+    for lists, least in ((sizes, 0), (by_slice[-1], -np.inf)):
+        offsets, flat = _lists(lists)
+        row = np.repeat(np.arange(len(n_slices)), np.diff(offsets))
+        values = _numbers(flat)
+        whole[row[~(values >= least)]] = False  # NULL, too
+        if lists is sizes:
+            n_quotes = np.bincount(row, weights=values, minlength=len(n_slices))
+    for lists in by_quote:
+        whole &= _lengths(lists) == n_quotes
+    for lists in by_slice:
+        whole &= _lengths(lists) == n_slices
+    return whole
 
 
 def _calendar_free(fit: svi.SviFit, group: Array, t: Array) -> Array:
@@ -253,19 +290,19 @@ def _zero_gamma(
     missing: Array,
 ) -> pa.Array:
     """The factor on every forward at which a chain's net gamma is zero, nearest to 1."""
-    offsets, forwards = _lists(forward)
-    k, t, v, r = (_numbers(_lists(x)[1]) for x in (strike, t_years, vol, rate))
-    scale, status = flows.zero_gamma(
-        offsets,
-        _numbers(forwards),
-        k,
-        t,
-        v,
-        r,
-        _booleans(_lists(is_call)[1]),
-        _numbers(_lists(signed_quantity)[1]),
-    )
-    return _struct({"scale": scale, "status": status}, missing)
+    columns = (forward, strike, t_years, vol, rate, is_call, signed_quantity)
+    whole = ~missing
+    for lists in columns:
+        whole &= _lengths(lists) == _lengths(forward)
+    chains = _only(whole, *columns)
+    offsets = _lists(chains[0])[0]
+    f, k, t, v, r, call, quantity = (_lists(lists)[1] for lists in chains)
+    known = pc.if_else(pc.is_null(call), None, quantity)  # neither call nor put: left out
+    scale = np.full(len(missing), np.nan)
+    status = np.zeros(len(missing), dtype=np.int8)
+    option = (_numbers(f), _numbers(k), _numbers(t), _numbers(v), _numbers(r), _booleans(call))
+    scale[whole], status[whole] = flows.zero_gamma(offsets, *option, _numbers(known))
+    return _struct({"scale": scale, "status": status}, ~whole)
 
 
 def _arguments(names: Sequence[str], **others: str) -> dict[str, str]:

@@ -35,7 +35,10 @@ by_expiry as (
         market, session_date, price_source, as_of, 'expiry' as scope, series, expiry,
         weight, convention,
         sum(contracts) as contracts,
-        sum(gex) as gex, sum(vanna_flow) as vanna_flow, sum(charm_flow) as charm_flow,
+        -- In an order, since a sum of floats depends on it.
+        sum(gex order by strike) as gex,
+        sum(vanna_flow order by strike) as vanna_flow,
+        sum(charm_flow order by strike) as charm_flow,
         max(weight_as_of) as weight_as_of, max(available_at) as available_at
     from features.flow_by_strike_v1
     group by
@@ -47,7 +50,9 @@ in_total as (
         market, session_date, price_source, as_of, 'total' as scope,
         null as series, null as expiry, weight, convention,
         sum(contracts) as contracts,
-        sum(gex) as gex, sum(vanna_flow) as vanna_flow, sum(charm_flow) as charm_flow,
+        sum(gex order by expiry, series) as gex,
+        sum(vanna_flow order by expiry, series) as vanna_flow,
+        sum(charm_flow order by expiry, series) as charm_flow,
         max(weight_as_of) as weight_as_of, max(available_at) as available_at
     from by_expiry
     group by market, session_date, price_source, as_of, weight, convention

@@ -71,7 +71,8 @@ ranked as (
 curves as (
     select
         market, session_date, as_of,
-        regr_slope(ln(close), t_years) filter (where t_years between 0 and 1.5) as term_slope,
+        regr_slope(ln(close), t_years order by t_years, contract)
+            filter (where t_years between 0 and 1.5) as term_slope,
         max(available_at) as available_at
     from bars
     group by market, session_date, as_of

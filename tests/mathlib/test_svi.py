@@ -396,6 +396,7 @@ def test_an_empty_batch_is_an_empty_fit() -> None:
     assert fit.a.shape == (0,)
     assert fit.covariance.shape == (0, 5, 5)
     assert svi.calibrate([0, 0], [], [], [0.5]).status.tolist() == [svi.SviStatus.TOO_FEW]
+    assert svi.calibrate([0, 0, 0], [], [], 0.5).n.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(

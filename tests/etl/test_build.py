@@ -1,0 +1,204 @@
+"""The database: plain SQL for any DuckDB 1.x client, made whole, readable all the while."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from etl import build as module
+from etl import sqlfiles
+from etl.build import build
+from etl.export import open_database
+
+CLI = shutil.which("duckdb", path=str(Path(sys.executable).parent))
+
+
+def ask(database: Path, statement: str, folder: Path) -> str:
+    """What the bare command line answers from another folder, as CSV."""
+    assert CLI, "the development environment has duckdb-cli"
+    done = subprocess.run(
+        [CLI, "-readonly", "-csv", "-noheader", str(database), "-c", statement],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TZ": "America/Chicago"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_command_line_is_of_duckdb_1(sample_lake, tmp_path: Path) -> None:
+    assert ask(sample_lake.lake.database, "select version()", tmp_path).startswith("v1.")
+
+
+def test_every_table_and_view_runs_in_a_bare_command_line(sample_lake, tmp_path: Path) -> None:
+    database = sample_lake.lake.database
+    names = ask(
+        database,
+        "select schema_name || '.' || view_name from duckdb_views() where not internal"
+        " union all select schema_name || '.' || table_name from duckdb_tables()",
+        tmp_path,
+    ).split()
+    features = {f"features.{file.name}" for file in sqlfiles.features()}
+    unversioned = {f"features.{file.base}" for file in sqlfiles.features()}
+    raw = {f"raw.{name}" for name in module.DATASETS}
+    assert features | unversioned | raw | {"quality.checks", "quality.freshness"} <= set(names)
+    for name in names:
+        count = ask(database, f"select count(*) from (select * from {name})", tmp_path)
+        assert name == "quality.checks" or int(count) > 0, name
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "features_at('HE', '2025-03-13T20:00:00Z')",
+        "features_at('ZO', timestamptz '2025-03-13 20:00:00+00')",
+        "daily_at('2025-03-13T20:00:00Z')",
+        "daily_at(now())",
+    ],
+)
+def test_every_macro_runs_in_a_bare_command_line(
+    sample_lake, tmp_path: Path, question: str
+) -> None:
+    assert int(ask(sample_lake.lake.database, f"select count(*) from {question}", tmp_path)) > 0
+
+
+def test_the_command_line_gives_the_same_answers_as_the_library(
+    sample_lake, tmp_path: Path
+) -> None:
+    query = (
+        "select feature_name, round(value, 9), quality from"
+        " features_at('HE', '2025-03-12T20:00:00Z') where value is not null order by 1"
+    )
+    with sample_lake.connect() as connection:
+        ours = connection.sql(query).fetchall()
+    theirs = [line.split(",") for line in ask(sample_lake.lake.database, query, tmp_path).split()]
+    assert len(ours) > 40
+    assert [(name, pytest.approx(float(value)), quality) for name, value, quality in theirs] == ours
+
+
+def test_an_open_session_keeps_reading_while_builds_replace_the_file(own_lake, tmp_path) -> None:
+    """An independent process holds the old file; another build is not in its way."""
+    assert CLI
+    database = own_lake.lake.database
+    session = subprocess.Popen(
+        [CLI, "-readonly", "-csv", "-noheader", str(database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert session.stdin
+    assert session.stdout
+    question = "select count(*) from features.chain_v1;\n"
+    session.stdin.write(question)
+    session.stdin.flush()
+    before = session.stdout.readline()
+    inode = database.stat().st_ino
+    with own_lake.lake.writing(own_lake.now):
+        build(own_lake.lake, dict(own_lake.markets), own_lake.now)
+    assert database.stat().st_ino != inode
+    session.stdin.write(question)
+    session.stdin.flush()
+    assert session.stdout.readline() == before
+    session.stdin.close()
+    assert session.wait(timeout=30) == 0
+    assert ask(database, question, tmp_path) == before.strip()
+
+
+def test_readers_never_fail_during_builds(own_lake) -> None:
+    stop, failures = threading.Event(), []
+    question = "select count(*) from features.daily_v1"
+
+    def read() -> None:
+        while not stop.is_set():
+            done = subprocess.run(
+                [str(CLI), "-readonly", str(own_lake.lake.database), "-c", question],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                failures.append(done.stderr)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(3):
+            with own_lake.lake.writing(own_lake.now):
+                build(own_lake.lake, dict(own_lake.markets), own_lake.now)
+    finally:
+        stop.set()
+        reader.join()
+    assert not failures
+
+
+def test_a_killed_build_leaves_the_old_database(own_lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = own_lake.lake.database
+    before = database.read_bytes()
+
+    def die(connection: duckdb.DuckDBPyConnection) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_checks", die)
+    with pytest.raises(KeyboardInterrupt), own_lake.lake.writing(own_lake.now):
+        build(own_lake.lake, dict(own_lake.markets), own_lake.now)
+    assert database.read_bytes() == before
+    monkeypatch.undo()
+    with own_lake.lake.writing(own_lake.now):
+        build(own_lake.lake, dict(own_lake.markets), own_lake.now)
+    left = sorted(path.name for path in own_lake.lake.root.iterdir() if "part" in path.name)
+    assert left == []
+
+
+def test_the_same_lake_gives_the_same_database(own_lake) -> None:
+    def contents() -> dict[str, list[tuple[object, ...]]]:
+        connection = open_database(own_lake.lake.database)
+        try:
+            names = connection.sql(
+                "select schema_name || '.' || table_name from duckdb_tables() order by all"
+            ).fetchall()
+            return {name: connection.sql(f"from {name}").fetchall() for (name,) in names}
+        finally:
+            connection.close()
+
+    first = contents()
+    with own_lake.lake.writing(own_lake.now):
+        build(own_lake.lake, dict(own_lake.markets), own_lake.now)
+    assert repr(contents()) == repr(first)  # repr, since NaN is not itself
+
+
+def test_nothing_in_the_file_needs_a_python_function(sample_lake) -> None:
+    from mathlib.udf import FUNCTIONS
+
+    with sample_lake.connect() as connection:
+        texts = connection.sql(
+            "select sql from duckdb_views() where not internal"
+            " union all select macro_definition from duckdb_functions()"
+            " where function_type like '%macro' and not internal"
+        ).fetchall()
+    assert len(texts) > 20
+    for (text,) in texts:
+        assert not any(f"{name}(" in text for name in FUNCTIONS)
+
+
+def test_what_built_it_is_recorded(sample_lake) -> None:
+    with sample_lake.connect() as connection:
+        (built,) = connection.sql("from meta.builds").pl().iter_rows(named=True)
+        versions = connection.sql("select view_name, sha256 from meta.sql_versions").fetchall()
+        batches = connection.sql("select sum(rows), count(*) from meta.batches").fetchall()
+        rows = sum(
+            connection.sql(f"select count(*) from raw.{name}").fetchall()[0][0]
+            for name in module.DATASETS
+        )
+    assert built["built_at"] == sample_lake.now
+    assert dict(versions) == {file.name: file.sha256 for file in sqlfiles.features()}
+    assert batches[0][0] == rows

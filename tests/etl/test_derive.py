@@ -1,0 +1,172 @@
+"""Derive does what is needed, does it once, and knows nothing of what comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from etl import derive as module
+from etl import jobs, sqlfiles
+from etl.derive import derive, derived_files
+from etl.lake import Lake
+from etl.market import markets
+
+MARKETS = markets()
+TABLES = [file.name for file in sqlfiles.stage("derive")]
+
+
+def noon(day: int) -> datetime:
+    return datetime(2025, 3, day, 12, tzinfo=UTC)
+
+
+def silent(line: str) -> None:
+    """Progress that nobody reads."""
+
+
+def run(lake: Lake, now: datetime, days: int = 4, codes: Iterable[str] = ("ZO",)) -> int:
+    """Land and derive at an instant; how many sessions were derived."""
+    chosen = [MARKETS[code] for code in codes]
+    with lake.writing(now):
+        jobs.land_sample(lake, chosen, days, now, silent)
+        return sum(derive(lake, market, now).sessions for market in chosen)
+
+
+def rows(lake: Lake, table: str) -> pl.DataFrame:
+    """Every stored row of a derived table."""
+    frames = [pl.read_parquet(path, hive_partitioning=False) for path in derived_files(lake, table)]
+    return pl.concat(frames)
+
+
+def assert_same(one: Lake, other: Lake) -> None:
+    for table in TABLES:
+        assert_frame_equal(rows(one, table), rows(other, table), check_exact=True)
+
+
+def test_days_one_by_one_equal_all_at_once(tmp_path: Path) -> None:
+    """Over a month's end, so that files of two months are written to."""
+    by_day, at_once = Lake(tmp_path / "by-day"), Lake(tmp_path / "at-once")
+    for day in range(1, 7):
+        run(by_day, noon(day), days=2)
+    run(at_once, noon(6), days=5)
+    for table in TABLES:
+        whole = rows(at_once, table)
+        first = whole["session_date"].min()
+        part = rows(by_day, table).filter(pl.col("session_date") > first)
+        whole = whole.filter(pl.col("session_date") > first)
+        days = set(part["session_date"]) & set(whole["session_date"])
+        assert len(days) >= 3
+        in_both = pl.col("session_date").is_in(days)
+        assert_frame_equal(part.filter(in_both), whole.filter(in_both), check_exact=True)
+
+
+def test_passes_of_few_sessions_equal_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, many = Lake(tmp_path / "one"), Lake(tmp_path / "many")
+    run(one, noon(6), days=6)
+    monkeypatch.setattr(module, "CHUNK", 2)
+    run(many, noon(6), days=6)
+    assert_same(one, many)
+
+
+def test_a_run_with_nothing_new_derives_nothing(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    assert run(lake, noon(6)) > 0
+    before = {
+        path: path.stat().st_mtime_ns for name in TABLES for path in derived_files(lake, name)
+    }
+    assert run(lake, noon(6) + timedelta(hours=3)) == 0
+    after = {path: path.stat().st_mtime_ns for name in TABLES for path in derived_files(lake, name)}
+    assert before == after
+
+
+def test_a_new_day_derives_a_few_sessions_of_a_long_history(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    run(lake, noon(20), days=30)
+    assert run(lake, noon(21), days=30) <= 12
+
+
+def test_a_change_of_code_derives_everything_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    everything = run(lake, noon(6))
+    monkeypatch.setattr(module, "_code_hash", lambda market: "another")
+    assert run(lake, noon(6)) == everything
+
+
+def test_a_killed_run_is_completed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = Lake(tmp_path / "whole"), Lake(tmp_path / "killed")
+    run(whole, noon(6))
+    stored = module._store
+    calls = 0
+
+    def store_some(*arguments: object) -> int:
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise KeyboardInterrupt
+        return stored(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_store", store_some)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, noon(6))
+    monkeypatch.setattr(module, "_store", stored)
+    run(killed, noon(6))
+    assert_same(whole, killed)
+
+
+def test_nothing_is_derived_whose_cut_off_has_not_passed(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    with lake.writing(noon(6)):
+        jobs.land_sample(lake, [MARKETS["ZO"]], 4, noon(6), silent)
+        instant = datetime(2025, 3, 5, 15, tzinfo=UTC)  # the rows of later hours have landed
+        derive(lake, MARKETS["ZO"], instant)
+        for table in TABLES:
+            assert rows(lake, table)["as_of"].max() <= instant
+        derive(lake, MARKETS["ZO"], noon(6))
+    assert rows(lake, "chain_v1")["as_of"].max() > instant
+
+
+def test_inputs_are_known_by_the_cut_off(sample_lake) -> None:
+    for table in TABLES:
+        found = rows(sample_lake.lake, table)
+        assert found.height
+        assert (found["available_at"] <= found["as_of"]).all()
+        assert found["available_at"].null_count() == 0
+
+
+def test_rows_do_not_change_when_later_ones_land(tmp_path: Path) -> None:
+    """The past as it was derived at K equals the past derived with all that came after."""
+    early, late = Lake(tmp_path / "early"), Lake(tmp_path / "late")
+    run(early, noon(5), days=4)
+    run(late, noon(8), days=7)
+    known = datetime(2025, 3, 5, tzinfo=UTC)  # the sample vendor's files end at midnight
+    for table in TABLES:
+        then = rows(early, table)
+        first = rows(late, table)["session_date"].min()
+        since = then["session_date"].min()
+        assert first <= since
+        now = rows(late, table).filter(pl.col("as_of") <= known, pl.col("session_date") > since)
+        then = then.filter(pl.col("session_date") > since)
+        assert then.height
+        assert_frame_equal(then, now, check_exact=True)
+
+
+def test_grain_is_unique(sample_lake) -> None:
+    for file in sqlfiles.stage("derive"):
+        found = rows(sample_lake.lake, file.name)
+        assert not found.select(file.grain).is_duplicated().any(), file.name
+
+
+def test_settlements_have_two_vintages(sample_lake) -> None:
+    slices = rows(sample_lake.lake, "surface_v1").filter(pl.col("price_source") == "settlement")
+    vintages = slices.group_by("market", "session_date", "series", "expiry").len()
+    assert vintages["len"].max() >= 2

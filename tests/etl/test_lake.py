@@ -1,0 +1,404 @@
+"""The lake on disk: one writer, whole batches, and files that are the old ones or the new ones."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import socket
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from etl import lake as lake_module
+from etl.errors import LakeBusy, LakeError
+from etl.lake import Lake, month_of, replace_whole, write_whole
+
+NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing of the project catches it."""
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+def in_a_process_that_dies(work: Callable[[], None]) -> int:
+    """Run ``work`` in a child that ends without tidying up; return its process number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(9)
+    os.waitpid(child, 0)
+    return child
+
+
+def stage(lake: Lake, batch: str, n: int = 3) -> dict[Path, Path]:
+    """Files of a batch as the landing stages them, and the place of each."""
+    files = {}
+    for i in range(n):
+        staged = lake.staging / batch / f"cot-{i}.parquet"
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        staged.write_text(f"{batch} {i}")
+        files[staged] = lake.partition("cot", "HE", 2025, i + 1) / f"{batch}-{i}.parquet"
+    return files
+
+
+def contents(lake: Lake) -> list[str]:
+    return [path.read_text() for path in lake.raw_files()]
+
+
+def leftovers(lake: Lake) -> list[Path]:
+    return [*lake.root.glob("**/*.part*"), *lake.staging.glob("*")]
+
+
+# --- what is there ------------------------------------------------------------------------------
+
+
+def test_opening_a_lake_reads_and_makes_nothing(lake: Lake) -> None:
+    assert lake.origin is None
+    assert lake.markets() == []
+    assert lake.raw_files() == []
+    assert lake.batch_records() == []
+    assert lake.first_day("HE") is None
+    assert lake.reach("sample", "HE") is None
+    assert not lake.root.exists()
+
+
+def test_files_lie_by_dataset_market_and_month(lake: Lake) -> None:
+    folder = lake.partition("option_quote", "HE", 2025, 3)
+    assert folder == lake.root / "raw/dataset=option_quote/market=HE/year=2025/month=03"
+
+
+def test_what_landed_is_found_by_dataset_and_market(lake: Lake) -> None:
+    for dataset, market, year, month in (
+        ("cot", "ZO", 2025, 1),
+        ("cot", "HE", 2024, 12),
+        ("cot", "HE", 2025, 1),
+        ("futures_1d", "HE", 2024, 2),
+    ):
+        folder = lake.partition(dataset, market, year, month)
+        folder.mkdir(parents=True)
+        (folder / "b-0.parquet").touch()
+    assert lake.markets() == ["HE", "ZO"]
+    assert [month_of(path) for path in lake.raw_files("cot", "HE")] == [
+        date(2024, 12, 1),
+        date(2025, 1, 1),
+    ]
+    assert len(lake.raw_files("cot")) == 3
+    assert len(lake.raw_files()) == 4
+    assert lake.first_day("HE") == date(2024, 2, 1)
+
+
+def test_reach_is_what_was_recorded_of_a_source_and_market(lake: Lake) -> None:
+    first, last = datetime(2025, 3, 5, tzinfo=UTC), datetime(2025, 3, 9, 18, tzinfo=UTC)
+    lake.set_reach("databento", "HE", NOW, NOW)
+    lake.set_reach("databento", "HE", first, last)
+    assert lake.reach("databento", "HE") == (first, last)
+    assert lake.reach("databento", "LE") is None
+    assert lake.reach("sample", "HE") is None
+
+
+# --- origin -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("held", "other"), [("sample", "vendor"), ("vendor", "sample")])
+def test_a_lake_holds_data_of_one_origin(lake: Lake, held: str, other: str) -> None:
+    lake.claim(held)
+    lake.commit("1", {}, {})
+    assert lake.origin == held
+    lake.claim(held)
+    with pytest.raises(LakeError, match=f"holds {held} data and takes no {other} data.*--lake"):
+        lake.claim(other)
+    assert lake.origin == held
+
+
+def test_a_marked_lake_in_which_nothing_landed_takes_either(lake: Lake) -> None:
+    lake.claim("vendor")
+    lake.claim("sample")
+    assert lake.origin == "sample"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"format": 2, "origin": "sample"}', '{"format": 1}', "\x00"]
+)
+def test_a_damaged_marker_is_named(lake: Lake, text: str) -> None:
+    lake.root.mkdir()
+    lake.marker.write_text(text)
+    for look in (lambda: lake.origin, lambda: lake.claim("sample")):
+        with pytest.raises(LakeError, match=re.escape(str(lake.marker))):
+            look()
+    assert lake.marker.read_text() == text
+
+
+# --- one writer ---------------------------------------------------------------------------------
+
+
+def test_a_second_writer_is_told_who_writes(lake: Lake) -> None:
+    with lake.writing(NOW), pytest.raises(LakeBusy) as refused, Lake(lake.root).writing(NOW):
+        pass
+    line = str(refused.value)
+    holder = f"process {os.getpid()} on {socket.gethostname()} since 2025-03-14T12:00:00Z"
+    assert holder in line
+    assert str(lake.root) in line
+    assert "\n" not in line
+    assert refused.value.exit_code == 6
+
+
+def test_the_lock_ends_with_its_block(lake: Lake) -> None:
+    with pytest.raises(ValueError, match="inside"), lake.writing(NOW):
+        raise ValueError("inside")
+    with lake.writing(NOW):
+        pass
+    assert (lake.root / ".lock").read_text() == ""
+
+
+def test_the_refused_writer_leaves_the_lock_alone(lake: Lake) -> None:
+    with lake.writing(NOW):
+        for _ in range(2):
+            with pytest.raises(LakeBusy, match=f"process {os.getpid()} "), lake.writing(NOW):
+                pass
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(lake: Lake) -> None:
+    def die_writing() -> None:
+        with lake.writing(NOW):
+            os._exit(9)
+
+    dead = in_a_process_that_dies(die_writing)
+    assert f"process {dead} " in (lake.root / ".lock").read_text()
+    with lake.writing(NOW):
+        assert f"process {os.getpid()} " in (lake.root / ".lock").read_text()
+
+
+def test_the_holder_is_named_across_processes(lake: Lake) -> None:
+    told, tell = os.pipe()
+
+    def refused() -> None:
+        try:
+            with lake.writing(NOW):
+                os.write(tell, b"wrote")
+        except LakeBusy as error:
+            os.write(tell, str(error).encode())
+
+    with lake.writing(NOW):
+        in_a_process_that_dies(refused)
+    assert f"process {os.getpid()} " in os.read(told, 4096).decode()
+    os.close(told)
+    os.close(tell)
+
+
+def test_a_place_that_cannot_be_a_lake_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "lake"):
+        with (
+            pytest.raises(LakeError, match=f"cannot write to the lake at {root}"),
+            Lake(root).writing(NOW),
+        ):
+            pass
+
+
+# --- a batch lands whole or not at all ----------------------------------------------------------
+
+
+def test_a_batch_is_in_place_with_its_record(lake: Lake) -> None:
+    with lake.writing(NOW):
+        lake.commit("b1", {"rows": 7}, stage(lake, "b1"))
+    assert contents(lake) == ["b1 0", "b1 1", "b1 2"]
+    (record,) = lake.batch_records()
+    assert record["rows"] == 7
+    assert set(record["moves"].values()) == {
+        str(path.relative_to(lake.root)) for path in lake.raw_files()
+    }
+    assert not leftovers(lake)
+
+
+def test_records_are_read_oldest_first(lake: Lake) -> None:
+    for batch in ("20250302", "20250301", "20250303"):
+        lake.commit(batch, {"batch_id": batch}, {})
+    assert [record["batch_id"] for record in lake.batch_records()] == [
+        "20250301",
+        "20250302",
+        "20250303",
+    ]
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, where: str, number: int, error: BaseException) -> None:
+    """Make the ``number``-th call of an ``os`` function raise ``error`` before it does anything."""
+    real, calls = getattr(os, where), iter(range(1, 10_000))
+
+    def call(*arguments: object, **named: object) -> object:
+        if next(calls) == number:
+            raise error
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(os, where, call)
+
+
+@pytest.mark.parametrize(
+    ("where", "number", "lands"),
+    [
+        ("fsync", 1, False),  # the staged files' names
+        ("fsync", 2, False),  # the record's bytes
+        ("replace", 1, False),  # the record's name
+        ("fsync", 3, True),  # the record's name is there: committed
+        ("rename", 1, True),
+        ("rename", 2, True),
+        ("rename", 3, True),
+        ("fsync", 4, True),
+        ("fsync", 6, True),
+        ("rmdir", 1, True),
+    ],
+)
+def test_a_kill_while_committing(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, where: str, number: int, lands: bool
+) -> None:
+    with lake.writing(NOW):
+        lake.commit("b0", {}, stage(lake, "b0", 1))
+    with monkeypatch.context() as patch:
+        kill_at(patch, where, number, Killed())
+        with pytest.raises(Killed), lake.writing(NOW):
+            lake.commit("b1", {}, stage(lake, "b1"))
+    with lake.writing(NOW):
+        pass
+    whole = ["b0 0", "b1 0", "b1 1", "b1 2"]
+    assert sorted(contents(lake)) == (whole if lands else whole[:1])
+    assert len(lake.batch_records()) == 1 + lands
+    assert not leftovers(lake)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_process_killed_between_the_moves(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def die_committing() -> None:
+        real, calls = os.rename, iter(range(1, 10))
+
+        def rename(*names: str) -> None:
+            if next(calls) == number:
+                os._exit(9)
+            real(*names)
+
+        with monkeypatch.context() as patch, lake.writing(NOW):
+            patch.setattr(os, "rename", rename)
+            lake.commit("b1", {}, stage(lake, "b1"))
+
+    in_a_process_that_dies(die_committing)
+    assert len(contents(lake)) == number - 1
+    with lake.writing(NOW):
+        assert contents(lake) == ["b1 0", "b1 1", "b1 2"]
+        assert not leftovers(lake)
+
+
+def test_a_disk_that_fills_up_is_one_line_and_the_lake_is_as_before(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, lake.writing(NOW):
+        kill_at(patch, "replace", 1, OSError(errno.ENOSPC, "No space left on device"))
+        with pytest.raises(LakeError, match="No space left on device"):
+            lake.commit("b1", {}, stage(lake, "b1"))
+    with lake.writing(NOW):
+        pass
+    assert contents(lake) == []
+    assert lake.batch_records() == []
+    assert not leftovers(lake)
+
+
+def test_a_lake_that_cannot_be_put_in_order_is_one_line(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(lake, "b1")
+    kill_at(monkeypatch, "rmdir", 1, PermissionError(errno.EACCES, "Permission denied"))
+    with pytest.raises(LakeError, match="in order: Permission denied"), lake.writing(NOW):
+        pass
+
+
+def test_a_writer_drops_what_others_left(lake: Lake) -> None:
+    left = [
+        lake.root / "hydra.duckdb.part",
+        lake.root / "hydra.duckdb.part.wal",
+        lake.root / "lake.json.part",
+        lake.batches / "b.json.part",
+        lake.derived / "table=chain_v1/market=HE/year=2025/month=03/rows.parquet.part",
+        lake.root / "reach/sample-HE.json.part",
+    ]
+    kept = [lake.database, lake.root / "exports/mine.csv", lake.root / "notes.txt"]
+    for path in (*left, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with lake.writing(NOW):
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in kept)
+
+
+# --- one file, the old or the new ---------------------------------------------------------------
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "x.json"
+    write_whole(path, "größer")
+    assert path.read_bytes() == "größer".encode()
+    write_whole(path, "b")
+    assert path.read_text() == "b"
+    assert os.listdir(path.parent) == ["x.json"]
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "raised"),
+    [
+        ("fsync", OSError(errno.ENOSPC, "No space left on device"), LakeError),
+        ("replace", PermissionError(errno.EACCES, "Permission denied"), LakeError),
+        ("replace", Killed(), Killed),
+    ],
+)
+def test_the_old_file_stays_when_the_new_one_fails(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    error: BaseException,
+    raised: type[BaseException],
+) -> None:
+    path = tmp_path / "x.json"
+    write_whole(path, "old")
+    kill_at(monkeypatch, where, 1, error)
+    with pytest.raises(raised):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_what_the_writer_raises_passes_on_and_nothing_stays(tmp_path: Path) -> None:
+    def write(part: Path) -> None:
+        part.write_text("half")
+        raise ValueError("of the writer")
+
+    with pytest.raises(ValueError, match="of the writer"):
+        replace_whole(tmp_path / "x.json", write)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_below_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LakeError, match=r"cannot write .*/file/x\.json: "):
+        write_whole(tmp_path / "file" / "x.json", "")
+
+
+def test_names_are_synced_with_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(os.path.realpath(f"/proc/self/fd/{handle}"))
+        real(handle)
+
+    monkeypatch.setattr(lake_module.os, "fsync", fsync)
+    write_whole(tmp_path / "x.json", json.dumps({}))
+    assert synced == [str(tmp_path / "x.json.part"), str(tmp_path)]
