@@ -24,9 +24,8 @@ SLOPE_LIMIT = 2.0  # Lee's bound on a wing's slope [2]
 # Fits end at 1.98 of it: there g tends to 1/4 - slope^2/16 > 0 far out.
 LOGIT_HIGH = float(np.log(99.0))
 
-# A fitted slice has g of at least this on the check grid (near half of it where an expiry before it
-# leaves no room), and lies above the nearer
-# expiry's by at least this share.
+# A fitted slice has g of at least this on the check grid (about half of it where the expiry before
+# leaves no more room), and lies above the nearer expiry's by at least this share.
 G_MARGIN, CALENDAR_MARGIN = 1e-3, 2e-5
 
 

@@ -1,0 +1,20 @@
+-- The clocks on which staleness is counted, one row a tick: a market's sessions, known at
+-- their cut-off, and the CFTC's reports, known at their scheduled release.
+with
+ticks as (
+    select market, 'session' as clock, cut_off as as_of, cut_off as known_at
+    from meta.sessions
+    union all
+    select
+        m.market, 'release' as clock,
+        -- A report before a holiday is Monday's: the week's begin stands for either day.
+        date_trunc('week', r.as_of) as as_of, r.available_at as known_at
+    from meta.cot_releases as r
+    cross join meta.markets as m
+    where m.cot_code is not null
+)
+
+select
+    *, row_number() over (partition by market, clock order by as_of) as tick_number
+from ticks
+order by market, clock, as_of
