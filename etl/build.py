@@ -134,6 +134,7 @@ def _checks(connection: duckdb.DuckDBPyConnection) -> None:
     for check in sqlfiles.checks():
         name, severity = engine.quoted(check.name), engine.quoted(check.severity)
         found = f"select {name} as check_name, {severity} as severity, * from ({check.body})"
+        found += " order by all"
         connection.execute(f"insert into quality.checks by name {found}").fetchall()
 
 

@@ -178,10 +178,11 @@ def daily(
     if source == "databento" and not key:
         raise BadInput("no Databento key: set DATABENTO_API_KEY, or use --source sample")
     if source == "sample":
+        chosen = _sampled(chosen)
         logger.info("SAMPLE DATA: synthetic prices of the embedded sample vendor, no market's own")
     with lake.writing(now):
         if source == "sample":
-            jobs.land_sample(lake, _sampled(chosen), days or 60, now, logger.info)
+            jobs.land_sample(lake, chosen, days or 90, now, logger.info)
         else:
             jobs.land_vendors(lake, chosen, days or 5, now, key, max_cost, logger.info)
         _derive(obj, ())

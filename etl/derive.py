@@ -97,7 +97,9 @@ def derived_files(lake: Lake, table: str) -> list[Path]:
 
 
 def _code_hash(market: Market) -> str:
-    sources = sorted(Path(mathlib.__file__).parent.glob("*.py"))
+    """One hash of all that the derived rows follow from, beside the raw ones."""
+    here = Path(__file__).parent
+    sources = sorted([*Path(mathlib.__file__).parent.glob("*.py"), *here.glob("calendar*")])
     digest = hashlib.sha256(sqlfiles.code_hash(sources).encode())
     digest.update(json.dumps(asdict(market), sort_keys=True, default=str).encode())
     return digest.hexdigest()

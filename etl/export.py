@@ -68,13 +68,15 @@ def export(
     Raises
     ------
     BadInput
-        The view or the market is unknown, the view lacks a column that an option needs, or the
-        target is something else than a file.
+        The view or the market is unknown, the view lacks a column that an option needs, the
+        dates are in the wrong order, or the target is something else than a file.
     LakeError
         The view cannot be read, or the file not written.
     """
     if target.exists() and not target.is_file():
         raise BadInput(f"{target}: is no file; name a new one, or one to replace")
+    if start is not None and end is not None and start > end:
+        raise BadInput(f"the first date, {start}, comes after the last, {end}")
     connection = open_database(database)
     try:
         columns = _columns(connection, view)

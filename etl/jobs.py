@@ -83,7 +83,9 @@ def known_instruments(lake: Lake) -> pl.DataFrame:
     frames = []
     for kind, dataset in (("future", "futures_definition"), ("option", "option_definition")):
         if paths := lake.raw_files(dataset):
-            scan = pl.scan_parquet(paths, hive_partitioning=True, hive_schema=HIVE_SCHEMA)
+            scan = pl.scan_parquet(
+                paths, glob=False, hive_partitioning=True, hive_schema=HIVE_SCHEMA
+            )
             frames.append(scan.with_columns(pl.lit(kind).alias("kind")).select(columns).unique())
     if not frames:
         schema: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -199,10 +201,12 @@ def _history_start(market: Market, days: int, end: datetime) -> datetime:
 
 
 def _first_report_year(lake: Lake, markets: Sequence[Market], end: datetime) -> int:
-    """The year to begin with: all of the history at first, then what is still revised."""
-    if all(lake.reach("cftc", market.code) for market in markets):
-        return (end - timedelta(days=28)).year
-    return end.year - _COT_YEARS + 1
+    """The year to begin with: all of the history at first, then what is new or still revised."""
+    held = [lake.reach("cftc", market.code) for market in markets]
+    spans = [span for span in held if span]
+    if len(spans) < len(held) or not held:
+        return end.year - _COT_YEARS + 1
+    return (min(end, *(until for _, until in spans)) - timedelta(days=28)).year
 
 
 def _tell(results: Iterable[Landed | HydraError], report: Report) -> None:

@@ -191,7 +191,7 @@ class Lake:
         Raises
         ------
         LakeError
-            The record cannot be written: nothing landed.
+            A file cannot be written: the next writer finishes the batch or drops it.
         """
         moves = {
             str(staged.relative_to(self.root)): str(place.relative_to(self.root))

@@ -192,7 +192,7 @@ def _fresh_reports(lake: Lake, frame: pl.DataFrame, now: datetime) -> pl.DataFra
     if not paths:
         return frame
     newest = (
-        pl.read_parquet(paths, hive_partitioning=True, hive_schema=HIVE_SCHEMA)
+        pl.read_parquet(paths, glob=False, hive_partitioning=True, hive_schema=HIVE_SCHEMA)
         .select(list(raw_schema("cot")))
         .sort("available_at", "ingested_at")
         .unique(key, keep="last", maintain_order=True)

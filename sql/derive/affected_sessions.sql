@@ -70,7 +70,7 @@ from (
     select * from passed
     union
     select * from settled
-)
+) as candidates
 semi join derive.months
     on session_date between first_day - interval 5 days and first_day + interval 45 days
 where session_date is not null

@@ -19,7 +19,8 @@
 --   series VARCHAR: option root; several may expire on one date
 --   expiry DATE: last trade date, in the exchange's time zone
 --   expiration TIMESTAMP WITH TIME ZONE: the instant at which the option expires
---   underlying VARCHAR: contract that the option is exercised into; NULL for an index or a chain file
+--   underlying VARCHAR: contract that the option is exercised into; NULL for an index and in a
+--     chain file
 --   contract VARCHAR: the vendor's symbol of the option
 --   instrument_id BIGINT: the vendor's number, or a hash for a row of a chain file
 --   option_type VARCHAR: C or P
@@ -106,6 +107,9 @@ quotes as (
     group by s.spine_id, q.instrument_id
 ),
 
+-- Of one instant a final value goes before a preliminary one, then the price rounded to the
+-- clearing tick (flag bit 2 not set), then the newest.  A vendor's statistic without a session
+-- is an intraday one and counts for none; a chain file's is of its stamp.
 stat_vintages as (
     select
         s.spine_id, t.instrument_id, t.stat_type,
@@ -115,7 +119,10 @@ stat_vintages as (
                 price := t.price, quantity := t.quantity, is_final := t.is_final,
                 is_deleted := t.is_deleted, as_of := t.as_of, known := t.available_at
             ),
-            row(t.available_at, coalesce(t.is_final, false), t.ingested_at, -t.stat_flags)
+            row(
+                t.available_at, coalesce(t.is_final, false), -coalesce(t.stat_flags, 0),
+                t.sequence, t.ingested_at
+            )
         ) as stat
     from spine as s
     join raw.option_stat as t
@@ -124,7 +131,11 @@ stat_vintages as (
             between s.session_date - if(t.stat_type = 3, 0, 10) and s.session_date
     where
         t.stat_type in (3, 6, 9)
-        and if(t.source like 'chain-%', t.available_at between s.quotes_from and s.as_of, s.feed = 'stream')
+        and if(
+            t.source like 'chain-%',
+            t.available_at between s.quotes_from and s.as_of,
+            s.feed = 'stream' and t.ref_date is not null
+        )
     group by s.spine_id, t.instrument_id, t.stat_type, coalesce(t.ref_date, s.session_date)
 ),
 
@@ -202,7 +213,10 @@ future_prices as (
         s.spine_id, t.contract, 'future_settlement' as forward_source, 1 as preference,
         arg_max(
             struct_pack(price := if(t.is_deleted, null, t.price), known := t.available_at),
-            row(t.available_at, coalesce(t.is_final, false), t.ingested_at, -t.stat_flags)
+            row(
+                t.available_at, coalesce(t.is_final, false), -coalesce(t.stat_flags, 0),
+                t.sequence, t.ingested_at
+            )
         ) as future
     from spine as s
     join raw.futures_stat as t
@@ -314,7 +328,12 @@ select
     greek.charm as charm,
     if(
         price_source = 'quote',
-        coalesce(open_interest > min_open_interest and (ask - bid) < max_spread * mid, false),
+        -- A spread of exactly the limit is out, however its last digit was rounded.
+        coalesce(
+            open_interest > min_open_interest
+            and (ask - bid) < max_spread * mid * (1 - 1e-12),
+            false
+        ),
         coalesce(open_interest > 0, false)
     ) as is_liquid,
     as_of,

@@ -20,35 +20,35 @@
 --   prod_merc_short BIGINT: short positions of producers and merchants, contracts
 --   prod_merc_net BIGINT: long less short positions of producers and merchants, contracts
 --   prod_merc_share DOUBLE: net of producers and merchants over open interest, as a fraction
---   prod_merc_percentile_3y DOUBLE: share of the reports of three years whose net of producers and merchants
---     was at or below this one's, 0 to 1; NULL with fewer than 26 reports
+--   prod_merc_percentile_3y DOUBLE: share of the reports of three years whose net of
+--     producers and merchants was at or below this one's, 0 to 1; NULL with fewer than 26 reports
 --   swap_long BIGINT: long positions of swap dealers, contracts
 --   swap_short BIGINT: short positions of swap dealers, contracts
 --   swap_spread BIGINT: spread positions of swap dealers, contracts
 --   swap_net BIGINT: long less short positions of swap dealers, contracts
 --   swap_share DOUBLE: net of swap dealers over open interest, as a fraction
---   swap_percentile_3y DOUBLE: share of the reports of three years whose net of swap dealers
---     was at or below this one's, 0 to 1; NULL with fewer than 26 reports
+--   swap_percentile_3y DOUBLE: share of the reports of three years whose net of
+--     swap dealers was at or below this one's, 0 to 1; NULL with fewer than 26 reports
 --   managed_money_long BIGINT: long positions of managed money, contracts
 --   managed_money_short BIGINT: short positions of managed money, contracts
 --   managed_money_spread BIGINT: spread positions of managed money, contracts
 --   managed_money_net BIGINT: long less short positions of managed money, contracts
 --   managed_money_share DOUBLE: net of managed money over open interest, as a fraction
---   managed_money_percentile_3y DOUBLE: share of the reports of three years whose net of managed money
---     was at or below this one's, 0 to 1; NULL with fewer than 26 reports
+--   managed_money_percentile_3y DOUBLE: share of the reports of three years whose net of
+--     managed money was at or below this one's, 0 to 1; NULL with fewer than 26 reports
 --   other_reportable_long BIGINT: long positions of other reportables, contracts
 --   other_reportable_short BIGINT: short positions of other reportables, contracts
 --   other_reportable_spread BIGINT: spread positions of other reportables, contracts
 --   other_reportable_net BIGINT: long less short positions of other reportables, contracts
 --   other_reportable_share DOUBLE: net of other reportables over open interest, as a fraction
---   other_reportable_percentile_3y DOUBLE: share of the reports of three years whose net of other reportables
---     was at or below this one's, 0 to 1; NULL with fewer than 26 reports
+--   other_reportable_percentile_3y DOUBLE: share of the reports of three years whose net of
+--     other reportables was at or below this one's, 0 to 1; NULL with fewer than 26 reports
 --   nonreportable_long BIGINT: long positions of non-reportable traders, contracts
 --   nonreportable_short BIGINT: short positions of non-reportable traders, contracts
 --   nonreportable_net BIGINT: long less short positions of non-reportable traders, contracts
 --   nonreportable_share DOUBLE: net of non-reportable traders over open interest, as a fraction
---   nonreportable_percentile_3y DOUBLE: share of the reports of three years whose net of non-reportable traders
---     was at or below this one's, 0 to 1; NULL with fewer than 26 reports
+--   nonreportable_percentile_3y DOUBLE: share of the reports of three years whose net of
+--     non-reportable traders was at or below this one's, 0 to 1; NULL with fewer than 26 reports
 --   reports_3y INTEGER: reports that the percentiles compare with, this one included
 --   release_estimated BOOLEAN: the release date is not known and was taken late
 --   as_of TIMESTAMP WITH TIME ZONE: close of business of the report date

@@ -28,7 +28,10 @@ spine as (
     select s.market, s.session_date, s.cut_off
     from meta.sessions as s
     join spans as p using (market)
-    where s.cut_off between p.first and p.last + interval 1 day
+    -- Beyond 15 days without news every value is stale.
+    where
+        s.cut_off between p.first and p.last + interval 15 days
+        and s.cut_off <= (select built_at from meta.builds)
 ),
 
 -- Drop what was superseded when it appeared (a late revision of an old value), then keep one
@@ -69,10 +72,17 @@ ticked as (
         on a.market = c.market and a.clock = c.clock and a.value_as_of >= c.as_of
 ),
 
+-- Reports that were held up may be released at one instant.
+newest_ticks as (
+    select market, clock, known_at, max(tick_number) as tick_number
+    from meta.clock
+    group by market, clock, known_at
+),
+
 aged as (
     select t.*, c.tick_number - coalesce(t.tick_of_value, 0) as age
     from ticked as t
-    asof left join meta.clock as c
+    asof left join newest_ticks as c
         on t.market = c.market and t.clock = c.clock and t.cut_off >= c.known_at
 ),
 
@@ -85,9 +95,10 @@ fresh as (
     from aged
 )
 
+select *
 from (
     pivot fresh on feature_name in feature using max(value)
     group by market, session_date, as_of, available_at
-)
+) as wide
 where available_at is not null
 order by market, session_date

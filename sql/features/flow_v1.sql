@@ -78,7 +78,7 @@ holdings as (
 profiles as (
     select
         scope, market, session_date, price_source, as_of, series, expiry, weight, convention,
-        arg_min(forward, t_years) as first_forward,
+        arg_min(forward, row(t_years, forward)) as first_forward,
         list(forward order by t_years, strike, net_contracts) as forwards,
         list(strike order by t_years, strike, net_contracts) as strikes,
         list(t_years order by t_years, strike, net_contracts) as ts,

@@ -22,7 +22,8 @@
 --   t_years DOUBLE: time to expiration, ACT/365
 --   close DOUBLE: newest price at the cut-off, quote unit
 --   close_source VARCHAR: bar_1m, quote, settlement or bar_1d
---   return_1d DOUBLE: ln of close over the previous session's, same contract
+--   return_1d DOUBLE: ln of close over the previous session's, same contract; as everything
+--     that takes a logarithm, NULL where a price is not above zero
 --   rv_cc_5d DOUBLE: realised vol of 5 close-to-close returns, root mean square, decimal a year
 --   rv_cc_21d DOUBLE: realised vol of 21 close-to-close returns, decimal a year
 --   rv_cc_63d DOUBLE: realised vol of 63 close-to-close returns, decimal a year
@@ -53,47 +54,70 @@ bars as (
     select
         b.*, s.session_number, s.roll_until,
         (epoch_us(b.expiration) - epoch_us(b.as_of)) / (365 * 86400 * 1e6) as t_years,
-        coalesce(b.expiration::timestamp::date, last_day(b.contract_month)) as expires_on
+        coalesce(b.expiration::timestamp::date, last_day(b.contract_month)) as expires_on,
+        ln(if(b.close > 0, b.close, null)) as log_close
     from features.session_bar_v1 as b
     join sessions as s using (market, session_date)
+),
+
+-- The curve at each instant of a session: at midnight a UTC-day bar stands beside what was
+-- known at the cut-off, which knows nothing of it.
+curve_rows as (
+    select
+        i.curve_at, b.*,
+        (epoch_us(b.expiration) - epoch_us(i.curve_at)) / (365 * 86400 * 1e6) as curve_years
+    from (select distinct market, session_date, as_of as curve_at from bars) as i
+    join bars as b
+        on i.market = b.market and i.session_date = b.session_date and b.as_of <= i.curve_at
 ),
 
 ranked as (
     select
         market, contract, as_of,
         row_number() over (
-            partition by market, session_date, as_of order by expires_on, contract
+            partition by market, session_date, curve_at order by expires_on, contract
         )::integer as contract_rank
-    from bars
+    from curve_rows
     where expires_on > roll_until
+    qualify as_of = curve_at
+),
+
+yields as (
+    select
+        market, contract, as_of,
+        (log_close - lead(log_close) over curve)
+        / nullif(lead(curve_years) over curve - curve_years, 0) as roll_yield
+    from curve_rows
+    window curve as (partition by market, session_date, curve_at order by expires_on, contract)
+    qualify as_of = curve_at
 ),
 
 curves as (
     select
-        market, session_date, as_of,
-        regr_slope(ln(close), t_years order by t_years, contract)
-            filter (where t_years between 0 and 1.5) as term_slope,
+        market, session_date, curve_at as as_of,
+        if(
+            regr_count(log_close, curve_years) filter (where curve_years between 0 and 1.5) > 1,
+            regr_slope(log_close, curve_years order by curve_years, contract)
+                filter (where curve_years between 0 and 1.5),
+            null
+        ) as term_slope,
         max(available_at) as available_at
-    from bars
-    group by market, session_date, as_of
+    from curve_rows
+    group by market, session_date, curve_at
 ),
 
 -- A contract is quoted on after its front days and may miss sessions: a return needs both.
 returns as (
     select
-        b.*,
+        *,
         if(
             lag(session_number) over contract_life = session_number - 1,
-            ln(close / lag(close) over contract_life),
+            log_close - lag(log_close) over contract_life,
             null
         ) as return_1d,
-        ln(high / low) ** 2 / (4 * ln(2)) as parkinson,
-        ln(close / lead(close) over curve)
-        / nullif(lead(t_years) over curve - t_years, 0) as roll_yield
-    from bars as b
-    window
-        contract_life as (partition by market, contract order by session_number, as_of),
-        curve as (partition by market, session_date, as_of order by expires_on, contract)
+        if(low > 0, ln(high / low) ** 2 / (4 * ln(2)), null) as parkinson
+    from bars
+    window contract_life as (partition by market, contract order by session_number, as_of)
 ),
 
 vols as (
@@ -130,10 +154,11 @@ select
     v.market, v.session_date, v.contract, r.contract_rank, v.expiration, v.t_years,
     v.close, v.close_source, v.return_1d,
     v.rv_cc_5d, v.rv_cc_21d, v.rv_cc_63d, v.rv_range_5d, v.rv_range_21d, v.rv_range_63d,
-    v.volume, v.open_interest, v.roll_yield, c.term_slope,
+    v.volume, v.open_interest, y.roll_yield, c.term_slope,
     v.as_of,
     greatest(v.window_available_at, c.available_at) as available_at
 from vols as v
 join curves as c using (market, session_date, as_of)
+join yields as y on v.market = y.market and v.contract = y.contract and v.as_of = y.as_of
 left join ranked as r on v.market = r.market and v.contract = r.contract and v.as_of = r.as_of
 order by v.market, v.session_date, v.as_of, v.expires_on, v.contract

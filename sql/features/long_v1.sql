@@ -25,19 +25,22 @@ futures as (
         f.market, f.as_of, f.available_at,
         'full' as quality,
         unnest([
-            struct_pack(feature_name := 'fut_front_close', value := (f.close)::double),
-            struct_pack(feature_name := 'fut_front_return_1d', value := (f.return_1d)::double),
-            struct_pack(feature_name := 'fut_front_rv_cc_5d', value := (f.rv_cc_5d)::double),
-            struct_pack(feature_name := 'fut_front_rv_cc_21d', value := (f.rv_cc_21d)::double),
-            struct_pack(feature_name := 'fut_front_rv_cc_63d', value := (f.rv_cc_63d)::double),
-            struct_pack(feature_name := 'fut_front_rv_range_5d', value := (f.rv_range_5d)::double),
-            struct_pack(feature_name := 'fut_front_rv_range_21d', value := (f.rv_range_21d)::double),
-            struct_pack(feature_name := 'fut_front_rv_range_63d', value := (f.rv_range_63d)::double),
-            struct_pack(feature_name := 'fut_front_volume', value := (f.volume)::double),
-            struct_pack(feature_name := 'fut_front_open_interest', value := (f.open_interest)::double),
-            struct_pack(feature_name := 'fut_second_close', value := (s.close)::double),
-            struct_pack(feature_name := 'fut_roll_yield', value := (f.roll_yield)::double),
-            struct_pack(feature_name := 'fut_term_slope', value := (f.term_slope)::double)
+            struct_pack(feature_name := 'fut_front_close', value := f.close::double),
+            struct_pack(feature_name := 'fut_front_return_1d', value := f.return_1d::double),
+            struct_pack(feature_name := 'fut_front_rv_cc_5d', value := f.rv_cc_5d::double),
+            struct_pack(feature_name := 'fut_front_rv_cc_21d', value := f.rv_cc_21d::double),
+            struct_pack(feature_name := 'fut_front_rv_cc_63d', value := f.rv_cc_63d::double),
+            struct_pack(feature_name := 'fut_front_rv_range_5d', value := f.rv_range_5d::double),
+            struct_pack(feature_name := 'fut_front_rv_range_21d', value := f.rv_range_21d::double),
+            struct_pack(feature_name := 'fut_front_rv_range_63d', value := f.rv_range_63d::double),
+            struct_pack(feature_name := 'fut_front_volume', value := f.volume::double),
+            struct_pack(
+                feature_name := 'fut_front_open_interest',
+                value := f.open_interest::double
+            ),
+            struct_pack(feature_name := 'fut_second_close', value := s.close::double),
+            struct_pack(feature_name := 'fut_roll_yield', value := f.roll_yield::double),
+            struct_pack(feature_name := 'fut_term_slope', value := f.term_slope::double)
         ]) as feature
     from features.futures_v1 as f
     left join features.futures_v1 as s
@@ -50,7 +53,7 @@ futures as (
 front_slices as (
     select
         m.market, m.price_source, m.as_of,
-        arg_min(m, m.t_years) as front
+        arg_min(m, row(m.t_years, m.series)) as front
     from features.moments_v1 as m
     where m.t_years >= 7 / 365.0
     group by m.market, m.price_source, m.as_of
@@ -82,7 +85,7 @@ maturities as (
     select
         s.market, s.price_source, s.as_of, t.tenor_days,
         g.atm_iv, g.call_25d, g.put_25d,
-        if(s.is_thin, 'degraded', 'full') as quality,
+        coalesce(g.atm_quality, if(s.is_thin, 'degraded', 'full')) as quality,
         coalesce(g.available_at, s.available_at) as available_at
     from surfaces as s
     cross join (select unnest([30, 60, 90, 180]) as tenor_days) as t
@@ -115,14 +118,23 @@ moments as (
         coalesce(f.front.data_quality, 'missing') as quality,
         unnest([
             struct_pack(feature_name := 'front_days', value := (f.front.t_years * 365)::double),
-            struct_pack(feature_name := 'front_log_variance', value := (f.front.log_variance)::double),
-            struct_pack(feature_name := 'front_log_skew', value := (f.front.log_skew)::double),
-            struct_pack(feature_name := 'front_log_kurtosis', value := (f.front.log_kurtosis)::double),
-            struct_pack(feature_name := 'front_skew', value := (f.front.skew)::double),
-            struct_pack(feature_name := 'front_kurtosis', value := (f.front.kurtosis)::double),
-            struct_pack(feature_name := 'front_variance_swap', value := (f.front.variance_swap)::double),
-            struct_pack(feature_name := 'front_p_down_10', value := (f.front.p_down_10)::double),
-            struct_pack(feature_name := 'front_p_up_10', value := (f.front.p_up_10)::double)
+            struct_pack(
+                feature_name := 'front_log_variance',
+                value := f.front.log_variance::double
+            ),
+            struct_pack(feature_name := 'front_log_skew', value := f.front.log_skew::double),
+            struct_pack(
+                feature_name := 'front_log_kurtosis',
+                value := f.front.log_kurtosis::double
+            ),
+            struct_pack(feature_name := 'front_skew', value := f.front.skew::double),
+            struct_pack(feature_name := 'front_kurtosis', value := f.front.kurtosis::double),
+            struct_pack(
+                feature_name := 'front_variance_swap',
+                value := f.front.variance_swap::double
+            ),
+            struct_pack(feature_name := 'front_p_down_10', value := f.front.p_down_10::double),
+            struct_pack(feature_name := 'front_p_up_10', value := f.front.p_up_10::double)
         ]) as feature,
         s.price_source
     from surfaces as s
@@ -141,7 +153,7 @@ options as (
         select * from by_maturity
         union all by name
         select * from moments
-    )
+    ) as measured
 ),
 
 flows as (
@@ -174,22 +186,55 @@ reports as (
     select
         market, as_of, available_at, 'full' as quality,
         unnest([
-            struct_pack(feature_name := 'cot_open_interest', value := (open_interest)::double),
-            struct_pack(feature_name := 'cot_prod_merc_net', value := (prod_merc_net)::double),
-            struct_pack(feature_name := 'cot_prod_merc_share', value := (prod_merc_share)::double),
-            struct_pack(feature_name := 'cot_prod_merc_percentile_3y', value := (prod_merc_percentile_3y)::double),
-            struct_pack(feature_name := 'cot_swap_net', value := (swap_net)::double),
-            struct_pack(feature_name := 'cot_swap_share', value := (swap_share)::double),
-            struct_pack(feature_name := 'cot_swap_percentile_3y', value := (swap_percentile_3y)::double),
-            struct_pack(feature_name := 'cot_managed_money_net', value := (managed_money_net)::double),
-            struct_pack(feature_name := 'cot_managed_money_share', value := (managed_money_share)::double),
-            struct_pack(feature_name := 'cot_managed_money_percentile_3y', value := (managed_money_percentile_3y)::double),
-            struct_pack(feature_name := 'cot_other_reportable_net', value := (other_reportable_net)::double),
-            struct_pack(feature_name := 'cot_other_reportable_share', value := (other_reportable_share)::double),
-            struct_pack(feature_name := 'cot_other_reportable_percentile_3y', value := (other_reportable_percentile_3y)::double),
-            struct_pack(feature_name := 'cot_nonreportable_net', value := (nonreportable_net)::double),
-            struct_pack(feature_name := 'cot_nonreportable_share', value := (nonreportable_share)::double),
-            struct_pack(feature_name := 'cot_nonreportable_percentile_3y', value := (nonreportable_percentile_3y)::double)
+            struct_pack(feature_name := 'cot_open_interest', value := open_interest::double),
+            struct_pack(feature_name := 'cot_prod_merc_net', value := prod_merc_net::double),
+            struct_pack(feature_name := 'cot_prod_merc_share', value := prod_merc_share::double),
+            struct_pack(
+                feature_name := 'cot_prod_merc_percentile_3y',
+                value := prod_merc_percentile_3y::double
+            ),
+            struct_pack(feature_name := 'cot_swap_net', value := swap_net::double),
+            struct_pack(feature_name := 'cot_swap_share', value := swap_share::double),
+            struct_pack(
+                feature_name := 'cot_swap_percentile_3y',
+                value := swap_percentile_3y::double
+            ),
+            struct_pack(
+                feature_name := 'cot_managed_money_net',
+                value := managed_money_net::double
+            ),
+            struct_pack(
+                feature_name := 'cot_managed_money_share',
+                value := managed_money_share::double
+            ),
+            struct_pack(
+                feature_name := 'cot_managed_money_percentile_3y',
+                value := managed_money_percentile_3y::double
+            ),
+            struct_pack(
+                feature_name := 'cot_other_reportable_net',
+                value := other_reportable_net::double
+            ),
+            struct_pack(
+                feature_name := 'cot_other_reportable_share',
+                value := other_reportable_share::double
+            ),
+            struct_pack(
+                feature_name := 'cot_other_reportable_percentile_3y',
+                value := other_reportable_percentile_3y::double
+            ),
+            struct_pack(
+                feature_name := 'cot_nonreportable_net',
+                value := nonreportable_net::double
+            ),
+            struct_pack(
+                feature_name := 'cot_nonreportable_share',
+                value := nonreportable_share::double
+            ),
+            struct_pack(
+                feature_name := 'cot_nonreportable_percentile_3y',
+                value := nonreportable_percentile_3y::double
+            )
         ]) as feature
     from features.cot_v1
     where report = 'disaggregated_futures'
@@ -218,6 +263,7 @@ select
 from finite
 -- Two snapshots of one instant would be one key twice: one stands, whatever the order.
 qualify row_number() over (
-    partition by market, feature_name, as_of, available_at order by quality, value
+    partition by market, feature_name, as_of, available_at
+    order by value is null, quality desc, value
 ) = 1
 order by market, feature_name, as_of, available_at

@@ -38,6 +38,13 @@ sessions as (
     where cut_off <= (select known_at from derive.run)
 ),
 
+-- A bar that landed again counts once, as it landed last.
+minutes as (
+    select distinct on (contract, available_at) *
+    from raw.futures_1m
+    order by contract, available_at, ingested_at desc, instrument_id
+),
+
 bars as (
     select
         s.market, s.session_date, b.contract,
@@ -47,7 +54,7 @@ bars as (
         sum(b.volume) as bar_volume,
         max(b.available_at) as known
     from sessions as s
-    join raw.futures_1m as b
+    join minutes as b
         on b.available_at > s.open_at and b.available_at <= s.cut_off
     group by s.market, s.session_date, b.contract
 ),
@@ -74,7 +81,10 @@ stat_vintages as (
                 price := t.price, quantity := t.quantity, is_deleted := t.is_deleted,
                 as_of := t.as_of, known := t.available_at
             ),
-            row(t.available_at, coalesce(t.is_final, false), t.ingested_at, -t.stat_flags)
+            row(
+                t.available_at, coalesce(t.is_final, false), -coalesce(t.stat_flags, 0),
+                t.sequence, t.ingested_at
+            )
         ) as stat
     from sessions as s
     join raw.futures_stat as t
@@ -146,6 +156,15 @@ sessions_known as (
     select * from by_day
 ),
 
+-- The month's letter and the year's digits at a symbol's end; NULL where it has none.
+named as (
+    select
+        *,
+        nullif(regexp_extract(contract, '([FGHJKMNQUVXZ])[0-9]{1,2}$', 1), '') as month_letter,
+        nullif(regexp_extract(contract, '[FGHJKMNQUVXZ]([0-9]{1,2})$', 1), '') as year_digits
+    from sessions_known
+),
+
 -- One row a contract and instant: ties in an ASOF JOIN would be broken at random.
 definitions as (
     select distinct on (contract, available_at) contract, available_at, expiration
@@ -158,13 +177,12 @@ select
     k.market, k.session_date, k.contract, d.expiration,
     make_date(
         if(
-            regexp_matches(k.contract, '[A-Z][0-9]{2}$'),
-            2000 + regexp_extract(k.contract, '([0-9]{2})$', 1)::integer,
-            year(k.session_date)
-            + (regexp_extract(k.contract, '([0-9])$', 1)::integer - year(k.session_date) % 10 + 10)
-            % 10
+            length(k.year_digits) = 2,
+            2000 + k.year_digits::integer,
+            -- One digit: the first such year from the session's on.
+            year(k.session_date) + (k.year_digits::integer - year(k.session_date) % 10 + 10) % 10
         ),
-        strpos('FGHJKMNQUVXZ', regexp_extract(k.contract, '([FGHJKMNQUVXZ])[0-9]{1,2}$', 1)),
+        strpos('FGHJKMNQUVXZ', k.month_letter),
         1
     ) as contract_month,
     k.open, k.high, k.low, k.close, k.close_source,
@@ -173,7 +191,7 @@ select
     k.open_interest.quantity as open_interest, k.open_interest.as_of as open_interest_as_of,
     k.as_of,
     greatest(k.known, d.available_at) as available_at
-from sessions_known as k
+from named as k
 asof left join definitions as d
     on k.contract = d.contract and k.as_of >= d.available_at
 order by k.market, k.session_date, k.contract, k.as_of

@@ -41,7 +41,9 @@ full_slices as (select * from slices where data_quality = 'full'),
 delta_points as (
     select *
     from (
-        values ('10P', -0.10, false), ('25P', -0.25, false), ('25C', 0.25, true), ('10C', 0.10, true)
+        values
+            ('10P', -0.10, false), ('25P', -0.25, false),
+            ('25C', 0.25, true), ('10C', 0.10, true)
     ) as p (point, delta, is_call)
 ),
 
@@ -50,7 +52,7 @@ by_strike as (
         s.market, s.session_date, s.price_source, 'strike' as grid, s.series, s.expiry,
         s.t_years, c.strike::varchar as point, ln(c.strike / s.forward) as k,
         svi_total_variance(ln(c.strike / s.forward), s.a, s.b, s.rho, s.m, s.sigma) as w,
-        s.forward, s.as_of, s.available_at
+        s.forward, s.data_quality, s.as_of, s.available_at
     from full_slices as s
     join features.chain_v1 as c
         using (market, session_date, price_source, as_of, series, expiry)
@@ -61,7 +63,7 @@ by_log_moneyness as (
         s.market, s.session_date, s.price_source, 'log_moneyness' as grid, s.series, s.expiry,
         s.t_years, format('{:.2f}', i / 20.0) as point, i / 20.0 as k,
         svi_total_variance(i / 20.0, s.a, s.b, s.rho, s.m, s.sigma) as w,
-        s.forward, s.as_of, s.available_at
+        s.forward, s.data_quality, s.as_of, s.available_at
     from full_slices as s
     cross join range(-8, 9) as r (i)
 ),
@@ -73,7 +75,7 @@ by_delta as (
         svi_delta_strike(
             p.delta, s.forward, s.t_years, s.a, s.b, s.rho, s.m, s.sigma, p.is_call
         ) as found,
-        s.forward, s.as_of, s.available_at
+        s.forward, s.data_quality, s.as_of, s.available_at
     from full_slices as s
     cross join delta_points as p
 ),
@@ -89,7 +91,8 @@ at_expiry as (
     union all by name
     select
         market, session_date, price_source, 'delta' as grid, series, expiry, t_years,
-        'ATM' as point, 0.0 as k, atm_iv ** 2 * t_years as w, forward, as_of, available_at
+        'ATM' as point, 0.0 as k, atm_iv ** 2 * t_years as w, forward, data_quality,
+        as_of, available_at
     from slices
 ),
 
@@ -100,8 +103,10 @@ brackets as (
     select
         s.market, s.session_date, s.price_source, s.as_of, t.tenor_days,
         t.tenor_days / 365.0 as t_years,
-        arg_max(s, s.t_years) filter (where s.t_years <= t.tenor_days / 365.0) as below,
-        arg_min(s, s.t_years) filter (where s.t_years >= t.tenor_days / 365.0) as above
+        arg_max(s, row(s.t_years, s.series)) filter (where s.t_years <= t.tenor_days / 365.0)
+            as below,
+        arg_min(s, row(s.t_years, s.series)) filter (where s.t_years >= t.tenor_days / 365.0)
+            as above
     from slices as s
     cross join tenors as t
     group by s.market, s.session_date, s.price_source, s.as_of, t.tenor_days
@@ -110,7 +115,11 @@ brackets as (
 bounds as (
     select
         * exclude (below, above),
-        coalesce(below, above) as lo, above as hi, below is null as is_extrapolated
+        coalesce(below, above) as lo, above as hi, below is null as is_extrapolated,
+        if(
+            above.data_quality = 'full' and coalesce(below, above).data_quality = 'full',
+            'full', 'degraded'
+        ) as data_quality
     from brackets
     where above is not null
 ),
@@ -138,7 +147,7 @@ by_constant_delta as (
         ) as found
     from bounds as b
     cross join delta_points as p
-    where b.lo.data_quality = 'full' and b.hi.data_quality = 'full'
+    where b.data_quality = 'full'
 ),
 
 at_maturity as (
@@ -153,29 +162,23 @@ points as (
     select
         market, session_date, price_source, grid, series, expiry,
         null::integer as tenor_days, point, t_years, forward * exp(k) as strike, k, w,
-        false as is_extrapolated,
-        as_of, available_at
+        false as is_extrapolated, data_quality, as_of, available_at
     from at_expiry
     union all
     select
         market, session_date, price_source, 'constant_maturity' as grid,
         null as series, null as expiry, tenor_days, point, t_years, null as strike, k, w,
-        is_extrapolated,
+        is_extrapolated, data_quality,
         as_of, greatest(lo.available_at, hi.available_at) as available_at
     from at_maturity
 )
 
 select
-    p.market, p.session_date, p.price_source, p.grid, p.series, p.expiry, p.tenor_days, p.point,
-    p.t_years, p.strike, p.k as log_moneyness,
-    sqrt(p.w / p.t_years) as vol,
-    p.w as total_variance,
-    p.is_extrapolated,
-    coalesce(q.data_quality, 'full') as data_quality,
-    p.as_of, p.available_at
-from points as p
-left join slices as q using (market, session_date, price_source, as_of, series, expiry)
-where p.w is not null
-order by
-    p.market, p.session_date, p.price_source, p.as_of, p.grid, p.tenor_days, p.expiry, p.series,
-    p.k
+    market, session_date, price_source, grid, series, expiry, tenor_days, point,
+    t_years, strike, k as log_moneyness,
+    sqrt(w / t_years) as vol,
+    w as total_variance,
+    is_extrapolated, data_quality, as_of, available_at
+from points
+where w is not null
+order by market, session_date, price_source, as_of, grid, tenor_days, expiry, series, k

@@ -161,7 +161,9 @@ select
     s.market, s.session_date, s.price_source, s.series, s.expiry, s.expiration, s.underlying,
     s.forward, s.forward_source, s.t_years, s.rate,
     coalesce(
-        sqrt(svi_total_variance(0.0, f.fit.a, f.fit.b, f.fit.rho, f.fit.m, f.fit.sigma) / s.t_years),
+        sqrt(
+            svi_total_variance(0.0, f.fit.a, f.fit.b, f.fit.rho, f.fit.m, f.fit.sigma) / s.t_years
+        ),
         f.nearest_iv
     ) as atm_iv,
     if(s.is_thick, f.fit.a, null) as a,
@@ -173,7 +175,8 @@ select
     if(
         s.is_thick,
         list_avg(list_transform(
-            list_zip(f.curve, f.ivs, f.errors), lambda x: coalesce(abs(x[1] - x[2]) <= x[3], false)::integer
+            list_zip(f.curve, f.ivs, f.errors),
+            lambda x: coalesce(abs(x[1] - x[2]) <= x[3], false)::integer
         )),
         null
     ) as share_inside,

@@ -8,12 +8,18 @@
 -- clock than max_age is NULL and `stale`; a feature without any value by t is `missing`.
 create macro instant(t) as
     case
-        when typeof(t) = 'TIMESTAMP WITH TIME ZONE' then t::timestamptz
+        when t is not null and typeof(t) = 'TIMESTAMP WITH TIME ZONE' then t::timestamptz
         when
             typeof(t) = 'VARCHAR'
-            and regexp_matches(t::varchar, '[0-9]:[0-9]{2}(:[0-9.]+)? ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$')
+            and regexp_matches(
+                t::varchar, ':[0-9]{2}:[0-9]{2}([.][0-9]+)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$'
+            )
             then t::timestamptz
-        else error('t needs a time and a zone, such as ''2025-03-06T20:00:00Z'': got ' || t::varchar)
+        else
+            error(
+                't needs a time and a zone, such as ''2025-03-06T20:00:00Z'': got '
+                || coalesce(t::varchar, 'NULL')
+            )
     end;
 
 create macro answers_at(t) as table
@@ -69,7 +75,11 @@ from answers_at(t)
 where
     market = case
         when exists (from meta.markets as m where m.market = market_code) then market_code
-        else error('unknown market ' || market_code || ': meta.markets lists them')
+        else
+            error(
+                'unknown market ' || coalesce(market_code::varchar, 'NULL')
+                || ': meta.markets lists them'
+            )
     end
 order by feature_number;
 
@@ -78,12 +88,14 @@ with
 answers as (
     select
         market, instant(t) as known_at, feature_name, value,
-        max(case when value is not null then available_at end) over (partition by market) as available_at
+        max(case when value is not null then available_at end)
+            over (partition by market) as available_at
     from answers_at(t)
 )
 
+select *
 from (
     pivot answers on feature_name in feature using max(value)
     group by market, known_at, available_at
-)
+) as wide
 order by market

@@ -1,9 +1,13 @@
--- A bar's low is above its high, or its open or close outside them.
+-- A bar's low is above its high, its open or close outside them, or its low or high missing.
 -- severity: error
 select
     market, session_date, contract as subject,
-    format('open {} high {} low {} close {}', open, high, low, close) as reason
+    format(
+        'open {}, high {}, low {}, close {}',
+        coalesce(open::varchar, 'none'), coalesce(high::varchar, 'none'),
+        coalesce(low::varchar, 'none'), coalesce(close::varchar, 'none')
+    ) as reason
 from features.session_bar_v1
 where
-    high is not null
-    and not (low <= least(open, close) and high >= greatest(open, close))
+    (high is not null or low is not null)
+    and not coalesce(low <= least(open, close) and high >= greatest(open, close), false)

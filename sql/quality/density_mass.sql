@@ -2,7 +2,11 @@
 -- severity: error
 select
     market, session_date, price_source || ' ' || series || ' ' || expiry as subject,
-    format('mass {}, mean {}, forward {}', mass, mean, forward) as reason
+    format(
+        'mass {}, mean {}, forward {}',
+        coalesce(mass::varchar, 'none'), coalesce(mean::varchar, 'none'),
+        coalesce(forward::varchar, 'none')
+    ) as reason
 from features.moments_v1
 where
     data_quality = 'full'

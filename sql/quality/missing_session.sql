@@ -5,7 +5,11 @@ held as (
     select distinct market, session_date from features.chain_v1 where price_source = 'quote'
 ),
 
-spans as (select market, min(session_date) as first, max(session_date) as last from held group by market)
+spans as (
+    select market, min(session_date) as first, max(session_date) as last
+    from held
+    group by market
+)
 
 select
     s.market, s.session_date, 'option_quote' as subject,

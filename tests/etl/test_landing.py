@@ -295,11 +295,11 @@ def test_a_source_in_another_schema_is_refused(lake: Lake) -> None:
     assert lake.raw_files() == []
 
 
-@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("number", range(1, 5))
 def test_a_full_disk_is_one_line_and_the_lake_is_as_before(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The disk fills up at each write before the commit: two files, two names, the record."""
+    """The disk fills up at each write before the commit: two files, their names, the record."""
     put(lake, payload([bar(1)]))
     before = bytes_of(lake)
     real, calls = os.fsync, iter(range(1, 100))
@@ -311,12 +311,12 @@ def test_a_full_disk_is_one_line_and_the_lake_is_as_before(
 
     with monkeypatch.context() as patch, lake.writing(LATER):
         patch.setattr(os, "fsync", fsync)
-        with pytest.raises(LakeError, match=r"^cannot write .*: No space left on device$"):
+        with pytest.raises(LakeError, match=r"^cannot write [^\n]*: No space left on device$"):
             land(lake, payload([bar(2), bar(40)]), LATER, "vendor")
     with lake.writing(LATER):
         pass
-    assert (given_rows(lake) == [bar(1)]) is (number < 5)
-    assert number == 5 or bytes_of(lake) == before
+    assert bytes_of(lake) == before
+    assert not list(lake.staging.iterdir())
 
 
 @pytest.mark.parametrize("where", ["fsync", "replace", "rename", "rmdir", "mkdir", "open"])

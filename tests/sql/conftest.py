@@ -54,6 +54,7 @@ class Bench:
     def __init__(self, code: str = "HE", **changes: Any) -> None:
         self.market = self._changed(code, changes)
         self.connection = engine.connect()
+        self.connection.execute("set threads = 1")  # small tables, and tests run side by side
         udf.register(self.connection)
         for schema in ("raw", "fresh", "derive", "features", "quality"):
             self.connection.execute(f"create schema {schema}")
@@ -61,6 +62,7 @@ class Bench:
             self.connection, [self.market], date(2024, 11, 1), date(2026, 6, 30)
         )
         self._raw: dict[str, list[Row]] = {dataset: [] for dataset in DATASETS}
+        self._stored: dict[str, int] = {}
         self._ids: dict[str, int] = {}
         self._given: set[str] = set()
 
@@ -106,6 +108,14 @@ class Bench:
         if "contract" in row:
             row.setdefault("instrument_id", self._ids.setdefault(row["contract"], len(self._ids)))
         self._raw[dataset].append(row)
+
+    def forget(self, landed: Mapping[str, int]) -> None:
+        """Go back to the first so many rows of each dataset, as ``landed`` gave them."""
+        self._raw = {dataset: rows[: landed[dataset]] for dataset, rows in self._raw.items()}
+
+    def landed(self) -> Mapping[str, int]:
+        """How many rows each dataset has."""
+        return {dataset: len(rows) for dataset, rows in self._raw.items()}
 
     def list_option(self, contract: str, **values: Any) -> None:
         """Define an option that is called ``"HEJ5 C90"``: future, kind and strike."""
@@ -189,9 +199,10 @@ class Bench:
     ) -> None:
         """The tables that every derive-stage file hangs on, the spine apart."""
         for dataset, rows in self._raw.items():
-            schema = raw_schema(dataset)
-            frame = pl.DataFrame(rows, schema=schema, orient="row")
-            engine.create_table(self.connection, f"raw.{dataset}", frame)
+            if self._stored.get(dataset) != len(rows):
+                frame = pl.DataFrame(rows, schema=raw_schema(dataset), orient="row")
+                engine.create_table(self.connection, f"raw.{dataset}", frame)
+                self._stored[dataset] = len(rows)
         run = pl.DataFrame({"last_known_at": [last_known_at], "known_at": [known_at]})
         engine.create_table(self.connection, "derive.run", run)
         days = pl.DataFrame({"session_date": sorted(sessions)})

@@ -1,0 +1,1 @@
+"""What the project costs and how exact it is, measured beside its peers."""

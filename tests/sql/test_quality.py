@@ -1,0 +1,262 @@
+"""sql/quality: each check finds what is wrong and leaves alone what is not."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from etl import engine, sqlfiles
+
+DAY = date(2025, 3, 6)
+
+
+def times(bench, **values: Any) -> dict[str, Any]:
+    cut_off = bench.session()["cut_off"]
+    row = {
+        "session_date": DAY,
+        "price_source": "quote",
+        "series": "HE",
+        "expiry": date(2025, 4, 14),
+        "as_of": cut_off,
+        "available_at": cut_off,
+    }
+    return {**row, **values}
+
+
+def found(bench, name: str) -> list[tuple[Any, ...]]:
+    """What a check finds; every check gives the same four columns."""
+    rows = bench.check(name)
+    for row in rows:
+        assert list(row) == ["market", "session_date", "subject", "reason"]
+        assert None not in row.values(), "a finding without a reason says nothing"
+        assert row["market"] == "HE"
+    return sorted(tuple(row.values())[1:] for row in rows)
+
+
+def test_every_check_is_tested_here() -> None:
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {check.name for check in sqlfiles.checks()} <= tested
+
+
+def test_arbitrage(bench) -> None:
+    def row(series: str, butterfly: bool | None, calendar: bool | None, quality: str = "full"):
+        free = {"butterfly_free": butterfly, "calendar_free": calendar}
+        return times(bench, series=series, data_quality=quality, **free)
+
+    bench.given(
+        "surface_v1",
+        row("FREE", True, True),
+        row("BOTH", False, False),
+        row("BUTTERFLY", False, True),
+        row("CALENDAR", True, False),
+        row("THIN", None, None, "degraded"),
+    )
+    by_series = {subject.split()[1]: reason for _, subject, reason in found(bench, "arbitrage")}
+    assert by_series == {
+        "BOTH": "negative density",
+        "BUTTERFLY": "negative density",
+        "CALENDAR": "total variance below an earlier expiry's",
+    }
+
+
+def test_bad_bar(bench) -> None:
+    def row(contract: str, open: float | None, high: float | None, low: float | None, close: float):
+        prices = {"open": open, "high": high, "low": low, "close": close}
+        row = times(bench, contract=contract, **prices)
+        return {key: row[key] for key in row if key not in {"price_source", "series", "expiry"}}
+
+    bench.given(
+        "session_bar_v1",
+        row("GOOD", 90.0, 91.0, 89.0, 90.5),
+        row("EDGE", 91.0, 91.0, 89.0, 89.0),
+        row("QUOTE", None, None, None, 90.0),
+        row("SWAPPED", 90.0, 89.0, 91.0, 90.0),
+        row("OPEN", 92.0, 91.0, 89.0, 90.0),
+        row("CLOSE", 90.0, 91.0, 89.0, 88.9),
+        row("HALF", 90.0, 91.0, None, 90.0),
+    )
+    subjects = [subject for _, subject, _ in found(bench, "bad_bar")]
+    assert subjects == ["CLOSE", "HALF", "OPEN", "SWAPPED"]
+
+
+def test_cot_sums(bench) -> None:
+    sides = {
+        **{f"{name}_long": 100 for name in ("prod_merc", "swap", "managed_money")},
+        **{f"{name}_short": 80 for name in ("prod_merc", "swap", "managed_money")},
+        **{"other_reportable_long": 50, "other_reportable_short": 100},
+        **{"nonreportable_long": 20, "nonreportable_short": 30},
+        **{"swap_spread": 5, "managed_money_spread": 10, "other_reportable_spread": 15},
+    }
+
+    def row(week: int, **values: Any) -> dict[str, Any]:
+        day = date(2025, 3, 4) + timedelta(weeks=week)
+        whole = {"report": "disaggregated_futures", "report_date": day, "open_interest": 400}
+        return {**whole, **sides, **values}
+
+    bench.given(
+        "cot_v1",
+        row(0),
+        row(1, open_interest=401),
+        row(2, prod_merc_short=81),
+        row(3, prod_merc_short=81, report="disaggregated_combined"),
+    )
+    days = [day for day, _, _ in found(bench, "cot_sums")]
+    assert days == [date(2025, 3, 11), date(2025, 3, 18)]
+
+
+def test_crossed_quotes(bench) -> None:
+    def row(contract: str, bid: float | None, ask: float | None, **values: Any):
+        return times(bench, contract=contract, bid=bid, ask=ask, **values)
+
+    bench.given(
+        "chain_v1",
+        row("A", 1.0, 1.1),
+        row("B", 1.0, 1.0),
+        row("C", 1.0, None),
+        row("D", 1.2, 1.1),
+        row("E", 1.3, 1.1),
+        row("F", 1.2, 1.1, price_source="settlement"),
+    )
+    ((day, subject, reason),) = found(bench, "crossed_quotes")
+    assert (day, subject) == (DAY, "HE 2025-04-14")
+    assert reason == "2 crossed quotes, first D"
+
+
+@pytest.mark.parametrize(
+    ("mass", "mean", "is_wrong"),
+    [
+        (1.0, 90.0, False),
+        (1 + 9e-7, 90 * (1 - 9e-7), False),
+        (0.99, 90.0, True),
+        (1.0, 90.01, True),
+        (None, 90.0, True),
+        (math.nan, 90.0, True),
+    ],
+)
+def test_density_mass(bench, mass: float | None, mean: float, is_wrong: bool) -> None:
+    row = times(bench, mass=mass, mean=mean, forward=90.0, data_quality="full")
+    thin = times(bench, series="THIN", forward=90.0, data_quality="degraded")
+    bench.given("moments_v1", row, thin)
+    assert len(found(bench, "density_mass")) == is_wrong
+
+
+def test_missing_session(bench) -> None:
+    sessions = [date(2025, 3, day) for day in (3, 4, 6, 7, 11)]
+    bench.quote("HEJ5 C90", 1.0, 1.1)
+    bench.prepare()
+    bench.given("chain_v1", *(times(bench, session_date=day) for day in sessions))
+    days = [day for day, _, _ in found(bench, "missing_session")]
+    assert days == [date(2025, 3, 5), date(2025, 3, 10)]
+
+
+def test_missing_session_leaves_chain_files_alone(bench) -> None:
+    bench.quote("HEJ5 C90", 1.0, 1.1, feed="snapshot", source="chain-generic")
+    bench.prepare()
+    days = (date(2025, 3, 3), date(2025, 3, 7))
+    bench.given("chain_v1", *(times(bench, session_date=day) for day in days))
+    assert found(bench, "missing_session") == []
+
+
+def test_missing_strikes(bench) -> None:
+    def row(strike: float, mid: float | None, open_interest: int, kind: str = "C", **values: Any):
+        quote = {"bid": mid, "ask": mid, "mid": mid, "open_interest": open_interest}
+        return times(bench, strike=strike, option_type=kind, **{**quote, **values})
+
+    bench.given(
+        "chain_v1",
+        row(80.0, 10.0, 100),
+        row(85.0, None, 51),
+        row(86.0, None, 50),
+        row(90.0, None, 100, bid=1.0),
+        row(95.0, 1.0, 100),
+        row(100.0, None, 100),
+        row(85.0, None, 100, "P"),
+    )
+    ((day, subject, reason),) = found(bench, "missing_strikes")
+    assert (day, subject) == (DAY, "HE 2025-04-14")
+    assert reason == "1 of its options with open interest have no quote, first strike 85.0"
+
+
+def test_negative_open_interest(bench) -> None:
+    def row(contract: str, open_interest: int | None, volume: int | None):
+        return times(bench, contract=contract, open_interest=open_interest, volume=volume)
+
+    bench.given(
+        "chain_v1", row("A", 0, 0), row("B", None, None), row("C", -1, 5), row("D", 5, -1),
+        row("E", -1, None),
+    )  # fmt: skip
+    subjects = [subject for _, subject, _ in found(bench, "negative_open_interest")]
+    assert subjects == ["C", "D", "E"]
+
+
+def returns(bench, values: list[float | None]) -> None:
+    days = [row["session_date"] for row in bench.rows("meta.sessions")]
+    rows = [
+        {"session_date": day, "contract": "HEJ5", "return_1d": value}
+        for day, value in zip(days, values, strict=False)
+    ]
+    bench.given("futures_v1", *rows)
+
+
+def test_price_jump(bench) -> None:
+    ordinary: list[float | None] = np.random.default_rng(3).normal(0, 0.01, 40).tolist()
+    returns(bench, [*ordinary, None, 0.03])
+    assert found(bench, "price_jump") == []
+    returns(bench, [*ordinary, -0.5])
+    ((_, subject, reason),) = found(bench, "price_jump")
+    assert (subject, reason) == ("HEJ5", "return of -50.0 % in one session")
+
+
+def test_price_jump_needs_twenty_returns_that_move(bench) -> None:
+    returns(bench, [*([0.01, -0.01] * 9), 0.9])
+    assert found(bench, "price_jump") == []
+    returns(bench, [*([0.0] * 30), 0.9])
+    assert found(bench, "price_jump") == []
+
+
+def freshness(bench, built_at: datetime, sources: dict[str, tuple[datetime, datetime]]) -> None:
+    """``quality.freshness`` as the build makes it, of sources with one row each."""
+    tables = {"futures": "futures_v1", "options_quote": "chain_v1", "cot": "cot_v1"}
+    for source, table in tables.items():
+        row = dict(zip(("as_of", "available_at"), sources.get(source, ()), strict=False))
+        if row and source == "options_quote":
+            row["price_source"] = "quote"
+        bench.given(table, *([row] if row else []))
+    bench.reference(built_at)
+    text = sqlfiles.text("build/freshness.sql")
+    engine.create_as(bench.connection, "quality.freshness", text)
+
+
+def test_stale_source(bench) -> None:
+    thursday, friday, monday = (
+        bench.session(day)["cut_off"] for day in (DAY, date(2025, 3, 7), date(2025, 3, 10))
+    )
+    report = (bench.at("22:00", date(2025, 3, 4)), datetime(2025, 3, 7, 20, 30, tzinfo=UTC))
+    sources = {
+        "futures": (friday, friday),
+        "options_quote": (thursday, thursday),
+        "cot": report,
+    }
+    freshness(bench, monday, sources)
+    rows = {
+        row["source"]: (row["ticks_behind"], row["state"])
+        for row in bench.rows("quality.freshness")
+    }
+    assert rows == {
+        "futures": (1, "fresh"),
+        "options_quote": (2, "stale"),
+        "cot": (0, "fresh"),
+    }
+    ((day, subject, reason),) = found(bench, "stale_source")
+    assert (day, subject) == (DAY, "options_quote")
+    assert "2 sessions behind, limit 1" in reason
+
+
+def test_stale_source_of_a_market_that_was_never_landed(bench) -> None:
+    freshness(bench, bench.session()["cut_off"], {})
+    assert bench.rows("quality.freshness") == []
+    assert found(bench, "stale_source") == []
