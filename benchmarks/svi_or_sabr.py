@@ -137,6 +137,7 @@ MODELS: dict[str, Callable[[Quotes], Curves]] = {
     "SABR β=1": fit_sabr(1.0),
     "SABR β=½": fit_sabr(0.5),
 }
+PAIR = ("SVI", "SABR β=1")
 
 
 # --- what is compared ---------------------------------------------------------------------------
@@ -505,7 +506,7 @@ def consecutive_sessions() -> list[Row]:
         true = smile_points(truth)
         counts = np.diff(quotes.offsets)
         before = previous(slices)
-        for low, high in ((3, 4), (5, 7), (8, 15)):
+        for low, high in ((5, 7), (8, 15)):
             later = np.flatnonzero(before >= 0)
             later = later[(np.minimum(counts[later], counts[before[later]]) >= low)]
             later = later[np.maximum(counts[later], counts[before[later]]) <= high]
@@ -562,17 +563,23 @@ def prior_widths(factor: float) -> Iterator[None]:
         yield
 
 
-def priors(smiles: Sequence[Smile]) -> list[Row]:
-    """Both experiments at a spread of 20 %, with narrower and wider priors."""
+def priors(smiles: Sequence[Smile], truths: Sequence[Row], chains: Sequence[Row]) -> list[Row]:
+    """Both experiments at a spread of 20 %, with priors of half, the same and twice the width.
+
+    `truths` and `chains` are those experiments' rows at the width that the models have.
+    """
     rows: list[Row] = []
     for factor in (0.5, 1.0, 2.0):
-        with prior_widths(factor):
-            truths = known_truths(spreads=(0.2,), models=("SVI", "SABR β=1"))
-            chains = real_chains(smiles, models=("SVI", "SABR β=1"))
-        head = {"prior_width": factor}
-        thin = [row for row in chains if row["spread_20"]]
-        rows += [{**head, "on": "known truths", **row} for row in pooled(truths, ["model"])]
-        rows += [{**head, "on": "real chains", **row} for row in pooled(thin, ["model"])]
+        parts = truths, chains
+        if factor != 1.0:
+            with prior_widths(factor):
+                parts = known_truths((0.2,), PAIR), real_chains(smiles, PAIR)
+        for on, part in (
+            ("known truths", [row for row in parts[0] if row["spread"] == 0.2]),
+            ("real chains", [row for row in parts[1] if row["spread_20"]]),
+        ):
+            both = pooled([row for row in part if row["model"] in PAIR], ["model"])
+            rows += [{"prior_width": factor, "on": on, **row} for row in both]
     return rows
 
 
@@ -681,15 +688,26 @@ def tables(result: dict[str, list[Row]]) -> Iterator[tuple[str, str]]:
     """Titles and Markdown tables of the document."""
     errors, noises = ([f"{kind}_{name}" for name in POINTS] for kind in ("error", "noise"))
     measures = ["rmse_inside", "rmse_outside", *errors, *noises]
-    truth, chains = result["known_truths"], result["real_chains"]
-    for keys in (["truth", "model"], ["strikes", "model"], ["spread", "model"]):
-        rows = pooled(truth, keys)
-        yield f"Known truths by {keys[0]}", markdown(rows, [*keys, *measures, "density_l1"])
-    for keys in (["spread_20", "strikes", "model"], ["spread_20", "smile", "model"]):
-        yield f"Real chains by {keys[1]}", markdown(pooled(chains, keys), [*keys, *measures])
+    truth, chains, days = (
+        result[name] for name in ("known_truths", "real_chains", "consecutive_sessions")
+    )
+    thin, dense = ([row for row in chains if row["spread_20"] is x] for x in (True, False))
+
+    def of_pair(rows: Sequence[Row], keys: list[str], columns: Sequence[str] = ()) -> str:
+        pair = pooled([row for row in rows if row["model"] in PAIR], keys)
+        return markdown(pair, [*keys, *measures, *columns])
+
+    keys = ["truth", "model"]
+    yield "Known truths", markdown(pooled(truth, keys), [*keys, *measures, "density_l1"])
+    for name in ("strikes", "spread"):
+        yield f"Known truths by {name}", of_pair(truth, [name, "model"], ["density_l1"])
+    keys = ["spread_20", "model"]
+    yield "Real chains", markdown(pooled(chains, keys), [*keys, *measures])
+    for name in ("strikes", "smile"):
+        for how, part in (("as quoted", dense), ("spread 20 %", thin)):
+            yield f"Real chains by {name}, {how}", of_pair(part, [name, "model"])
     columns = ["market", "strikes", "pairs", "model", *(f"true_{name}" for name in POINTS)]
-    rows = result["consecutive_sessions"]
-    yield "Consecutive sessions", markdown(rows, [*columns, *noises, *errors])
+    yield "Consecutive sessions", markdown(days, [*columns, *noises, *errors])
     columns = ["prior_width", "on", "model", *measures]
     yield "Widths of both priors", markdown(result["priors"], columns)
     columns = ["on", "model", "arbitrage_3", "arbitrage_5", "failed"]
@@ -697,9 +715,9 @@ def tables(result: dict[str, list[Row]]) -> Iterator[tuple[str, str]]:
         {"on": on, **row}
         for on, part in (
             ("known truths", truth),
-            ("real chains, as quoted", [row for row in chains if not row["spread_20"]]),
-            ("real chains, spread 20 %", [row for row in chains if row["spread_20"]]),
-            ("consecutive sessions", result["consecutive_sessions"]),
+            ("real chains, as quoted", dense),
+            ("real chains, spread 20 %", thin),
+            ("consecutive sessions", days),
         )
         for row in pooled(part, ["model"])
     ]
@@ -723,20 +741,24 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results" / "svi_or_sabr.json")
     given = parser.parse_args()
     smiles = real_smiles(given.data)
-    result = {
-        "smiles": [
-            {"smile": smile.name, "t_years": smile.t, "quotes": smile.k.size} for smile in smiles
-        ],
-        "known_truths": known_truths(),
-        "real_chains": real_chains(smiles),
-        "consecutive_sessions": consecutive_sessions(),
-        "priors": priors(smiles),
-        "density_defects": density_defects(smiles),
-    }
+    truths, chains = known_truths(), real_chains(smiles)
+    result = rounded(
+        {
+            "smiles": [
+                {"smile": smile.name, "t_years": smile.t, "quotes": smile.k.size}
+                for smile in smiles
+            ],
+            "known_truths": truths,
+            "real_chains": chains,
+            "consecutive_sessions": consecutive_sessions(),
+            "priors": priors(smiles, truths, chains),
+            "density_defects": density_defects(smiles),
+        }
+    )
     for title, table in tables(result):
         print(f"\n{title}\n\n{table}")
     given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(rounded(result), indent=1, ensure_ascii=False) + "\n")
+    given.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

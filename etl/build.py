@@ -7,6 +7,7 @@ views point at the lake's Parquet files by absolute path; everything else is sto
 from __future__ import annotations
 
 import platform
+import re
 from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -89,9 +90,10 @@ def _reference(
     connection.execute(f"create type feature as enum ({names})")
 
 
-def _globs(lake: Lake, dataset: str) -> list[Path]:
-    folder = lake.raw.resolve() / f"dataset={dataset}"
-    return [folder / "*/*/*/*.parquet"] if lake.raw_files(dataset) else []
+def _globs(lake: Lake, dataset: str) -> list[str]:
+    # DuckDB reads [, * and ? of the lake's own path as patterns too, unless they are bracketed.
+    folder = re.sub(r"([\[*?])", r"[\1]", str(lake.raw.resolve() / f"dataset={dataset}"))
+    return [f"{folder}/*/*/*/*.parquet"] if lake.raw_files(dataset) else []
 
 
 def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.SqlFile) -> None:
@@ -105,7 +107,9 @@ def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.S
         if paths:
             scan = f"from read_parquet([{paths}], hive_partitioning = false)"
             connection.execute(f"insert into features.{file.name} {scan}").fetchall()
-    connection.execute(f"comment on table features.{file.name} is {engine.quoted(file.sentence)}")
+    note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
+    sentence = engine.quoted(note + file.sentence)
+    connection.execute(f"comment on table features.{file.name} is {sentence}")
     for column, comment in _comments(connection, file):
         target = f"features.{file.name}.{engine.identifier(column)}"
         connection.execute(f"comment on column {target} is {engine.quoted(comment)}")

@@ -16,6 +16,7 @@ from etl.errors import BadInput, HydraError
 from etl.lake import Lake
 
 _FAILED = 3
+_SAMPLE_NOTE = " (SAMPLE DATA: synthetic, no market's own)"
 
 #: The markets of a run that names none: the thin ones that the project is for.
 _DEFAULT_MARKETS = ("HE", "ZO")
@@ -145,7 +146,9 @@ _MARKET = click.option(
     help="Where data comes from; databento when DATABENTO_API_KEY is set, else sample.",
 )
 @click.option(
-    "--days", type=click.IntRange(1, 5000), help="Sessions of history that a first run lands."
+    "--days",
+    type=click.IntRange(1, 5000),
+    help="Sessions of history: 90 of the sample, 5 of Databento by default.",
 )
 @click.option(
     "--max-cost",
@@ -435,7 +438,8 @@ def export(
     rows = export_view(
         obj["lake"].database, view, file_format, output, market=code, start=start, end=end, at=at
     )
-    click.echo(f"{output}: {rows:,} rows of {view}")
+    note = _SAMPLE_NOTE if obj["lake"].origin == "sample" else ""
+    click.echo(f"{output}: {rows:,} rows of {view}{note}")
 
 
 def _export_daily(lake: Lake) -> None:
@@ -443,7 +447,8 @@ def _export_daily(lake: Lake) -> None:
     from etl.export import export as export_view
 
     for file_format in FORMATS:
-        target = lake.root / "exports" / f"daily_v1.{file_format}"
+        name = "sample_daily_v1" if lake.origin == "sample" else "daily_v1"
+        target = lake.root / "exports" / f"{name}.{file_format}"
         export_view(lake.database, "features.daily_v1", file_format, target)
     logger.info(f"exported features.daily_v1 to {target.parent}")
 
@@ -470,8 +475,7 @@ def _summary(obj: dict[str, Any]) -> None:
         held = connection.sql(sqlfiles.text("report/holdings.sql")).fetchall()
     finally:
         connection.close()
-    note = ": SAMPLE DATA, synthetic" if lake.origin == "sample" else ""
-    click.echo(f"{lake.root} ({lake.origin}{note})")
+    click.echo(f"{lake.root}: {lake.origin} data{_SAMPLE_NOTE if lake.origin == 'sample' else ''}")
     for market, source, as_of, state, detail in held:
         click.echo(f"  {market:4} {source:20} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
 

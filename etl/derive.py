@@ -163,7 +163,7 @@ def _store(
         path = folder / f"year={year}/month={month:02d}/rows.parquet"
         parts = [found.get((year, month), rows.clear())]
         if path.exists():
-            old = pl.read_parquet(path, hive_partitioning=False)
+            old = pl.read_parquet(path, hive_partitioning=False, glob=False)
             parts.insert(0, old.filter(~pl.col("session_date").is_in(sessions)))
         merged = pl.concat(parts).sort(file.grain, nulls_last=True)
         if merged.height or path.exists():

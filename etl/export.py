@@ -98,10 +98,16 @@ def export(
         where = " and ".join(conditions) or "true"
         schema, name = (engine.identifier(part) for part in view.split("."))
         rows = f"select * from {schema}.{name} where {where} order by all"
+        options = FORMATS[format]
+        if format == "parquet":
+            # A CSV file has no place for it; features.daily_v1 has a column.
+            ((origin,),) = connection.sql("select origin from meta.builds").fetchall()
+            about = f"origin: {engine.quoted(origin)}, view: {engine.quoted(view)}"
+            options += f", kv_metadata {{{about}}}"
         written: list[int] = []
 
         def write(part: Path) -> None:
-            copy = f"copy ({rows}) to {engine.quoted(part)} ({FORMATS[format]})"
+            copy = f"copy ({rows}) to {engine.quoted(part)} ({options})"
             written.append(connection.execute(copy).fetchall()[0][0])
 
         replace_whole(target, write)

@@ -162,11 +162,12 @@ def land_vendors(
             if market.databento_dataset is None:
                 continue
             for start, until in _missing(lake, "databento", market, days, now):
-                files = databento_api.fetch(
+                fetched = databento_api.fetch(
                     market, start, until, Path(folder), key, max_cost=max_cost, on_event=report
                 )
-                _tell(land_dbn(lake, by_code, files, now), report)
-                _extend(lake, "databento", market, start, until)
+                _tell(land_dbn(lake, by_code, fetched.files, now), report)
+                if start < fetched.until:
+                    _extend(lake, "databento", market, start, fetched.until)
         if reported := [market for market in markets if market.cot_code]:
             first = _first_report_year(lake, reported, now)
             zips = cftc.fetch(range(first, now.year + 1), Path(folder))

@@ -2,14 +2,17 @@
 
 The density is closed form (`mathlib.density`); its moments are trapezoid sums over
 ln(K/F) = m + sigma sinh(v).  In v the integrand is analytic in a strip of fixed width, however
-pointed the slice is at its vertex, so the sums converge exponentially [1].  The sums run over
-8.5 standard deviations of the slice's own normal score, and on the right for as far as the
-highest finite price moment needs.
+pointed the slice is at its vertex, so the sums converge exponentially [1].  The strip is narrow
+where total variance all but vanishes between wide wings; mass and mean are known, so a sum that
+misses one of them is taken again with twice the nodes.  The sums run over 8.5 standard deviations
+of the slice's own normal score, and on the right for as far as the highest finite price moment
+needs.
 
 Price moments exist only where the right wing is flat enough: E[S^n] is finite if and only if the
 slope b(1 + rho) is below 2 - 4 (sqrt(p^2 + p) - p), p = n - 1 [2]: 0.343, 0.202 and 0.144 for the
 variance, the skew and the kurtosis.  Within some 7 % of these bounds they rest on prices that no
-float holds and count as infinite.  Moments of the log return always exist.
+float holds and count as infinite; so does the mean beyond a slope of 1.3.  Moments of the log
+return always exist.
 
 References
 ----------
@@ -32,15 +35,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from mathlib import density, svi
 
-__all__ = ["QUANTILES", "MomentStatus", "from_fit", "from_svi", "standard_errors"]
+__all__ = [
+    "QUANTILES",
+    "MomentStatus",
+    "from_fit",
+    "from_svi",
+    "standard_errors",
+    "with_errors",
+]
 
 FloatArray = NDArray[np.float64]
+IndexArray = NDArray[np.intp]
 
 QUANTILES = (0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99)
 
-_NODES = 129
-_ERROR_NODES = 65  # a standard error needs fewer digits
-_BLOCK = 128  # slices a block: its temporaries stay in cache
+_NODES, _MOST_NODES = 129, 2049
+_SETTLED = 1e-10  # mass and mean this near to what they must be show that the sums converged
+_BLOCK = 128 * _NODES  # nodes a block: its temporaries stay in cache
 _DEVIATIONS = 8.5
 _NEGLIGIBLE = 28.0  # -log of the integrand of the highest moment at the end of the sum
 _FARTHEST = 600.0  # order times ln(K/F) beyond which no sum goes: e^600 is still a float
@@ -86,18 +97,7 @@ def from_svi(
         -2 E[ln(S/F)] [3].  ``status``: int8, `MomentStatus` flags.
     """
     flat, shape = _flat(forward, a, b, rho, m, sigma)
-    with np.errstate(all="ignore"):
-        nodes = _Nodes.of(flat, _NODES)
-        parts = [_from_nodes(flat[:, i], nodes.take(i)) for i in _blocks(flat.shape[1])]
-        out = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        out |= _quantiles(flat, out.pop("bracket"))
-        below, _ = density.log_distribution(np.log(0.9), *flat[1:])
-        _, above = density.log_distribution(np.log(1.1), *flat[1:])
-        out |= {"p_down_10": below, "p_up_10": above}
-        status = _status(flat, nodes, out)
-    bad = (status & MomentStatus.BAD_INPUT) > 0
-    result = {name: np.where(bad, np.nan, out[name]).reshape(shape) for name in _NAMES}
-    return {**result, "status": status.reshape(shape)}
+    return _shaped(_moments(flat)[0], shape)
 
 
 def standard_errors(
@@ -131,39 +131,31 @@ def standard_errors(
     spread = np.asarray(covariance, dtype=np.float64)
     if spread.shape != (*shape, 5, 5):
         raise ValueError(f"covariance: shape {spread.shape}, expected {(*shape, 5, 5)}")
-    base = from_svi(*flat)
-    levels = np.stack([base[_quantile_name(p)] for p in QUANTILES])
-    with np.errstate(all="ignore"):
-        nodes = _Nodes.of(flat, _ERROR_NODES)
-        factor = _cholesky(spread.reshape(-1, 5, 5))
-        centre = svi.to_coordinates(*flat[1:])
-        total = {name: np.zeros(flat.shape[1]) for name in _NAMES}
-        for i in range(5):
-            moved = [
-                _moved(flat, centre + sign * factor[:, i, :].T, nodes, levels)
-                for sign in (-1.0, 1.0)
-            ]
-            for name, value in total.items():
-                if name in moved[0]:
-                    value += (0.5 * (moved[1][name] - moved[0][name])) ** 2
-        for j, p in enumerate(QUANTILES):
-            # A probability's error over the density is the quantile's error.
-            total[_quantile_name(p)] /= density.pdf(levels[j], *flat) ** 2
-    return {
-        f"{name}_se": np.where(np.isfinite(base[name]), np.sqrt(value), np.nan).reshape(shape)
-        for name, value in total.items()
-        if name not in ("mass", "mean")
-    }
+    return _shaped(_errors(flat, spread.reshape(-1, 5, 5), *_moments(flat)), shape)
+
+
+def with_errors(
+    forward: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    rho: ArrayLike,
+    m: ArrayLike,
+    sigma: ArrayLike,
+    covariance: ArrayLike,
+) -> dict[str, NDArray[Any]]:
+    """What `from_svi` and `standard_errors` give, in one dict and less time than both."""
+    flat, shape = _flat(forward, a, b, rho, m, sigma)
+    spread = np.asarray(covariance, dtype=np.float64)
+    if spread.shape != (*shape, 5, 5):
+        raise ValueError(f"covariance: shape {spread.shape}, expected {(*shape, 5, 5)}")
+    base, nodes = _moments(flat)
+    return _shaped({**base, **_errors(flat, spread.reshape(-1, 5, 5), base, nodes)}, shape)
 
 
 def from_fit(forward: ArrayLike, fit: svi.SviFit) -> dict[str, NDArray[Any]]:
     """Moments of fitted slices and their standard errors in one dict; `forward` of shape (n,)."""
-    raw = (fit.a, fit.b, fit.rho, fit.m, fit.sigma)
     forwards = np.broadcast_to(np.asarray(forward, dtype=np.float64), fit.a.shape)
-    return {
-        **from_svi(forwards, *raw),
-        **standard_errors(forwards, *raw, fit.covariance),
-    }
+    return with_errors(forwards, fit.a, fit.b, fit.rho, fit.m, fit.sigma, fit.covariance)
 
 
 def _quantile_name(p: float) -> str:
@@ -184,21 +176,21 @@ def _flat(*arguments: ArrayLike) -> tuple[FloatArray, tuple[int, ...]]:
     return np.stack([x.ravel() for x in values]), values[0].shape
 
 
-def _blocks(n: int) -> list[slice]:
-    return [slice(i, i + _BLOCK) for i in range(0, max(n, 1), _BLOCK)]
+def _shaped(flat: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    return {name: values.reshape(shape) for name, values in flat.items()}
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Nodes:
-    """Where the sums of n slices run: `count` equal steps of v, with k = m + sigma sinh(v)."""
+    """Where the sums of n slices run: equal steps of v from start to end, k = m + sigma sinh(v)."""
 
-    count: int
     start: FloatArray
-    step: FloatArray
+    end: FloatArray
     order: NDArray[np.int64]  # of the highest finite price moment, at most 4
+    count: NDArray[np.int64]
 
     @staticmethod
-    def of(flat: FloatArray, count: int) -> _Nodes:
+    def of(flat: FloatArray) -> _Nodes:
         raw = list(flat[1:])
         deviation = np.sqrt(svi.total_variance(0.0, *raw))
         low, high = (
@@ -217,18 +209,81 @@ class _Nodes:
                 break
             high = np.where(short, np.minimum(1.4 * high, last), high)
         start, end = (np.arcsinh((x - flat[4]) / flat[5]) for x in (low, high))
-        return _Nodes(count, start, (end - start) / (count - 1), order)
+        return _Nodes(start, end, order, np.full(high.size, _NODES))
 
-    def take(self, part: slice) -> _Nodes:
-        return _Nodes(self.count, self.start[part], self.step[part], self.order[part])
+    def blocks(self, rows: IndexArray, count: int) -> list[IndexArray]:
+        """`rows` cut into blocks of which the temporaries stay in cache at `count` nodes."""
+        size = max(1, _BLOCK // count)
+        return [rows[i : i + size] for i in range(0, max(rows.size, 1), size)]
 
-    def points(self, flat: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def points(
+        self, flat: FloatArray, rows: IndexArray, count: int
+    ) -> tuple[FloatArray, FloatArray]:
         """ln(K/F) and the trapezoid's weights; the ends' halves are negligible."""
-        v = self.start[:, None] + self.step[:, None] * np.arange(self.count)
-        grow = np.exp(v)
-        size = (0.5 * flat[5])[:, None]
-        k = flat[4][:, None] + size * (grow - 1.0 / grow)
-        return k, self.step[:, None] * size * (grow + 1.0 / grow)
+        step = ((self.end[rows] - self.start[rows]) / (count - 1))[:, None]
+        grow = np.exp(self.start[rows, None] + step * np.arange(count))
+        size = (0.5 * flat[5, rows])[:, None]
+        k = flat[4, rows, None] + size * (grow - 1.0 / grow)
+        return k, step * size * (grow + 1.0 / grow)
+
+
+def _moments(flat: FloatArray) -> tuple[dict[str, NDArray[Any]], _Nodes]:
+    """All that `from_svi` gives, flat, and the nodes that it took."""
+    with np.errstate(all="ignore"):
+        nodes = _Nodes.of(flat)
+        out: dict[str, FloatArray] = {}
+        rows, count = np.arange(flat.shape[1]), _NODES
+        while True:
+            parts = [_from_nodes(flat, nodes, i, count) for i in nodes.blocks(rows, count)]
+            for name in parts[0]:
+                values = np.concatenate([part[name] for part in parts])
+                if count == _NODES:
+                    out[name] = values
+                else:
+                    out[name][rows] = values
+            nodes.count[rows] = count
+            miss = np.abs(out["mass"][rows] - 1.0)
+            rows = rows[
+                (miss > _SETTLED) | (np.abs(out["mean"][rows] / flat[0, rows] - 1.0) > _SETTLED)
+            ]
+            if rows.size == 0 or count == _MOST_NODES:
+                break
+            count = 2 * count - 1
+        out |= _quantiles(flat, out.pop("bracket"))
+        below, _ = density.log_distribution(np.log(0.9), *flat[1:])
+        _, above = density.log_distribution(np.log(1.1), *flat[1:])
+        out |= {"p_down_10": below, "p_up_10": above}
+        status = _status(flat, nodes, out)
+    bad = (status & MomentStatus.BAD_INPUT) > 0
+    result = {name: np.where(bad, np.nan, out[name]) for name in _NAMES}
+    return {**result, "status": status}, nodes
+
+
+def _errors(
+    flat: FloatArray, covariance: FloatArray, base: dict[str, NDArray[Any]], nodes: _Nodes
+) -> dict[str, NDArray[Any]]:
+    """Standard errors of `base`, flat."""
+    levels = np.stack([base[_quantile_name(p)] for p in QUANTILES])
+    with np.errstate(all="ignore"):
+        factor = _cholesky(covariance)
+        centre = svi.to_coordinates(*flat[1:])
+        total = {name: np.zeros(flat.shape[1]) for name in _NAMES}
+        for i in range(5):
+            moved = [
+                _moved(flat, centre + sign * factor[:, i, :].T, nodes, levels)
+                for sign in (-1.0, 1.0)
+            ]
+            for name, value in total.items():
+                if name in moved[0]:
+                    value += (0.5 * (moved[1][name] - moved[0][name])) ** 2
+        for j, p in enumerate(QUANTILES):
+            # A probability's error over the density is the quantile's error.
+            total[_quantile_name(p)] /= density.pdf(levels[j], *flat) ** 2
+        return {
+            f"{name}_se": np.where(np.isfinite(base[name]), np.sqrt(value), np.nan)
+            for name, value in total.items()
+            if name not in ("mass", "mean")
+        }
 
 
 def _exponent(k: FloatArray, raw: list[FloatArray]) -> FloatArray:
@@ -264,18 +319,20 @@ def _sums(
     return out
 
 
-def _from_nodes(flat: FloatArray, nodes: _Nodes) -> dict[str, FloatArray]:
+def _from_nodes(
+    flat: FloatArray, nodes: _Nodes, rows: IndexArray, count: int
+) -> dict[str, FloatArray]:
     """What the sums give, the least density, and brackets of the quantiles, for one block."""
-    k, weight = nodes.points(flat)
-    columns = [x[:, None] for x in flat[1:]]
+    k, weight = nodes.points(flat, rows, count)
+    columns = [x[rows, None] for x in flat[1:]]
     values = density.log_density(k, *columns)
-    out = _sums(flat[0], k, values * weight, nodes.order)
+    out = _sums(flat[0, rows], k, values * weight, nodes.order[rows])
     out["least"] = values.min(axis=1)
     below, _ = density.log_distribution(k, *columns)
     row = np.arange(k.shape[0])
     brackets = []
     for p in QUANTILES:
-        after = np.clip((below < p).sum(axis=1), 1, nodes.count - 1)
+        after = np.clip((below < p).sum(axis=1), 1, count - 1)
         brackets.append(np.stack([k[row, after - 1], k[row, after]], axis=-1))
     out["bracket"] = np.stack(brackets, axis=1)
     return out
@@ -324,13 +381,14 @@ def _moved(
 ) -> dict[str, FloatArray]:
     """Moments, and probabilities of the quantiles' strikes, of slices that moved a little."""
     raw = svi.from_coordinates(coordinates)
-    parts = []
-    for i in _blocks(flat.shape[1]):
-        part = nodes.take(i)
-        k, weight = part.points(flat[:, i])
-        values = density.log_density(k, *(x[i, None] for x in raw))
-        parts.append(_sums(flat[0, i], k, values * weight, part.order))
-    out = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    out: dict[str, FloatArray] = {}
+    for most in np.unique(nodes.count):
+        count = most // 2 + 1  # a standard error needs fewer digits
+        for rows in nodes.blocks(np.flatnonzero(nodes.count == most), count):
+            k, weight = nodes.points(flat, rows, count)
+            values = density.log_density(k, *(x[rows, None] for x in raw))
+            for name, found in _sums(flat[0, rows], k, values * weight, nodes.order[rows]).items():
+                out.setdefault(name, np.empty(flat.shape[1]))[rows] = found
     for j, p in enumerate(QUANTILES):
         out[_quantile_name(p)] = density.cdf(levels[j], flat[0], *raw)
     out["p_down_10"] = density.cdf(0.9, 1.0, *raw)

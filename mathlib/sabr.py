@@ -79,7 +79,7 @@ class SabrStatus(IntEnum):
 
     OK = 0
     TOO_FEW = 1  # fewer than three usable quotes
-    BAD_INPUT = 2  # time or forward not positive, beta outside [0, 1], or the fit left the floats
+    BAD_INPUT = 2  # time or forward not positive, beta outside [0, 1], or no vol at a quote
 
 
 @dataclass(frozen=True)
@@ -435,7 +435,9 @@ def _fit_block(points: _Points) -> tuple[FloatArray, FloatArray]:
         theta = _levenberg_marquardt(theta, points, noise, iterations)
         noise = _noise_of(theta, points, assumed)
     theta = _levenberg_marquardt(theta, points, noise, _MAX_ITERATIONS)
-    miss = np.where(block.weight > 0.0, _model(theta, points)[0] - block.vol, 0.0)
+    value = _model(theta, points)[0]
+    miss = np.where(value > _VOL_FLOOR, value, np.nan) - block.vol
+    miss = np.where(block.weight > 0.0, miss, 0.0)
     return theta, np.sqrt(row_sum(miss * miss) / block.n) * block.atm_vol
 
 

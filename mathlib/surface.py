@@ -1,4 +1,4 @@
-"""Points of a vol surface: strikes by delta, risk reversal and butterfly, constant maturities.
+"""Points of a vol surface: the money, strikes by delta, risk reversal, constant maturities.
 
 Delta here is the undiscounted forward delta, N(d1) for a call and N(d1) - 1 for a put, given by
 its size: 0.25 is the 25-delta call or put.  Between expiries, total variance is linear in time at
@@ -24,6 +24,7 @@ from mathlib.density import score_root, variance_score_root
 from mathlib.svi import total_variance, total_variance_derivatives
 
 __all__ = [
+    "at_the_money",
     "constant_maturity_delta",
     "constant_maturity_vol",
     "delta_strike",
@@ -31,6 +32,118 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+
+
+def at_the_money(
+    a: ArrayLike,
+    b: ArrayLike,
+    rho: ArrayLike,
+    m: ArrayLike,
+    sigma: ArrayLike,
+    t_years: ArrayLike,
+    covariance: ArrayLike | None = None,
+) -> dict[str, FloatArray]:
+    """Vol at the forward, its slope and its curvature in log-moneyness, with standard errors.
+
+    The errors are those of the delta method: gradient' covariance gradient, the gradient in
+    closed form.
+
+    Parameters
+    ----------
+    a, b, rho, m, sigma : array_like
+        Raw SVI parameters.
+    t_years : array_like
+        Years to expiry.  Everything broadcasts.
+    covariance : array_like, shape (..., 5, 5), optional
+        Of the coordinates of `svi.to_coordinates`, as in `SviFit.covariance`.
+
+    Returns
+    -------
+    dict of ndarray
+        ``atm_iv`` (annualised), ``skew`` and ``curvature``: first and second derivative of vol to
+        ln(K/F) at K = F; with a covariance ``atm_iv_se``, ``skew_se``, ``curvature_se`` too.  NaN
+        where there is no vol, an error also where there is no covariance.
+
+    Raises
+    ------
+    ValueError
+        The covariance's shape is not that of the slices with (5, 5) behind it.
+    """
+    values = np.broadcast_arrays(
+        *(np.asarray(x, np.float64) for x in (a, b, rho, m, sigma, t_years))
+    )
+    *raw, t = values
+    with np.errstate(all="ignore"):
+        w, w1, w2 = total_variance_derivatives(0.0, *raw)
+        # With root^2 = w: root' = w1 / (2 root) and root'' = w2 / (2 root) - w1^2 / (4 root^3).
+        root = np.sqrt(np.where((w > 0.0) & (t > 0.0), w, np.nan))
+        root_t = np.sqrt(t)
+        slope = 0.5 * w1 / root
+        bend = 0.5 * w2 / root - slope * slope / root
+        out = {"atm_iv": root, "skew": slope, "curvature": bend}
+        out = {name: np.asarray(value / root_t) for name, value in out.items()}
+        if covariance is None:
+            return out
+        spread = np.asarray(covariance, dtype=np.float64)
+        if spread.shape != (*t.shape, 5, 5):
+            raise ValueError(f"covariance: shape {spread.shape}, expected {(*t.shape, 5, 5)}")
+        by_w, by_w1, by_w2 = _money_gradients(*raw)
+        by_root = 0.5 * by_w / root
+        by_slope = 0.5 * by_w1 / root - slope / root * by_root
+        by_bend = 0.5 * by_w2 / root - (2.0 * slope * by_slope + bend * by_root) / root
+        for name, gradient in zip(list(out), (by_root, by_slope, by_bend), strict=True):
+            form = gradient[:, None] * gradient[None, :] * np.moveaxis(spread, (-2, -1), (0, 1))
+            out[f"{name}_se"] = np.asarray(np.sqrt(np.maximum(_total(form), 0.0)) / root_t)
+    return out
+
+
+def _money_gradients(
+    a: FloatArray, b: FloatArray, rho: FloatArray, m: FloatArray, sigma: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Gradients, (5, ...), of w, w' and w'' at k = 0 to the coordinates of `svi.to_coordinates`.
+
+    In them w = w_min + (R - L)/2 y + (L + R)/2 r - sigma sqrt(L R), y = k - m, r^2 = y^2 + sigma^2,
+    and dL / d logit = L (1 - L/2).
+    """
+    left, right = b * (1.0 - rho), b * (1.0 + rho)
+    r = np.hypot(m, sigma)
+    slant = -m / r
+    shape = (sigma / r) ** 2 / r
+    middle = np.sqrt(left * right)
+    least = a + sigma * middle
+    half_left, half_right = 0.5 - 0.25 * left, 0.5 - 0.25 * right
+    zero = np.zeros_like(r)
+    by_w = (
+        least,
+        -(b * rho + b * slant),
+        sigma * (b * sigma / r - middle),
+        half_left * (left * (r + m) - sigma * middle),
+        half_right * (right * (r - m) - sigma * middle),
+    )
+    by_w1 = (
+        zero,
+        -b * shape,
+        b * m * shape,
+        half_left * left * (slant - 1.0),
+        half_right * right * (slant + 1.0),
+    )
+    by_w2 = (
+        zero,
+        3.0 * b * shape * slant / r,
+        b * shape * (2.0 - 3.0 * (sigma / r) ** 2),
+        half_left * left * shape,
+        half_right * right * shape,
+    )
+    return np.stack(by_w), np.stack(by_w1), np.stack(by_w2)
+
+
+def _total(form: FloatArray) -> FloatArray:
+    """Sum of the 5 x 5 terms, in a fixed order, whatever stands behind them."""
+    total = np.zeros(form.shape[2:])
+    for i in range(5):
+        for j in range(5):
+            total = total + form[i, j]
+    return np.asarray(total, dtype=np.float64)
 
 
 def delta_strike(

@@ -103,7 +103,12 @@ def slices(
         held_out_error(chains, mine, theirs),
         _share("share with butterfly arbitrage", truth.has_butterfly, mine, theirs),
         _share("share beyond Lee's bound", truth.breaks_lee, mine, theirs),
-        Error("share without a fit", float((~_fitted(mine)).mean()), float((~_fitted(theirs)).mean()), 0.0),
+        Error(
+            "share without a fit",
+            float((~_fitted(mine)).mean()),
+            float((~_fitted(theirs)).mean()),
+            0.0,
+        ),
     )
     return [Line("SVI slice, 8-20 strikes", peer, "slices", pace, errors, need=need, note=note)]
 
@@ -121,13 +126,19 @@ def held_out_error(chains: Chains, mine: FloatArray, theirs: FloatArray) -> Erro
     root_t, held_out = np.sqrt(chains.t_years[both])[:, None], chains.held_out[both]
     rmse = []
     for raw in (mine[:, both], theirs[:, both]):
-        vol = np.sqrt(truth.svi_variance(held_out, raw[:, :, None])) / root_t
+        # A slice that goes below zero there has no vol: it counts as 0.
+        variance = np.maximum(truth.svi_variance(held_out, raw[:, :, None]), 0.0)
+        vol = np.sqrt(variance) / root_t
         rmse.append(float(100.0 * np.sqrt(np.nanmean((vol - true_vol) ** 2))))
     return Error("RMSE at strikes held out, vol points", rmse[0], rmse[1], "peer")
 
 
 def _fitted(raw: FloatArray) -> BoolArray:
     return np.asarray(np.isfinite(raw).all(axis=0))
+
+
+def _share_missing(raw: FloatArray) -> float:
+    return float((~_fitted(raw)).mean())
 
 
 def _share(

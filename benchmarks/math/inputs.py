@@ -187,7 +187,7 @@ def book(n: int) -> Book:
     rng = np.random.default_rng(400)
     n_strikes = 60
     number = rng.integers(0, n_strikes, n)
-    strike = 60.0 + number
+    strike = np.asarray(60.0 + number, dtype=np.float64)
     forward = 90.0 + rng.normal(0.0, 3.0, n)
     t_years, vol = rng.uniform(0.02, 1.0, n), rng.uniform(0.15, 0.5, n)
     is_call = rng.random(n) < 0.5

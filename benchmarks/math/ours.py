@@ -84,11 +84,10 @@ def book_by_strike(book: Book) -> dict[str, FloatArray]:
     greeks = black76.greeks(*option)
     exposures = flows.exposures(*option, book.quantity, book.multiplier)
     signs = flows.signs("calls_long_puts_short", o.is_call)
+    usd = {flow: signs * exposures[name] for flow, name in FLOWS.items()}
     by_strike = {
-        flow: np.bincount(
-            book.strike_number, weights=signs * exposures[name], minlength=book.n_strikes
-        )
-        for flow, name in FLOWS.items()
+        flow: np.bincount(book.strike_number, values, book.n_strikes).astype(np.float64, copy=False)
+        for flow, values in usd.items()
     }
     price = black76.price(*option)
     return {"price": price, **{name: greeks[name] for name in GREEKS}, **by_strike}

@@ -39,7 +39,7 @@ FULL = Sizes(
     slices=4_000,
     slow_options=2_000,
     slow_slices=60,
-    very_slow_slices=8,
+    very_slow_slices=5,
 )
 #: Enough to see that everything works and is right; its times mean nothing.
 QUICK = Sizes(

@@ -35,17 +35,17 @@ def exact_implied_vol(
     """Black-76 vols of exactly these floats, by Newton's method at 50 digits from `near`."""
     with mpmath.workdps(50):
         rows = zip(price, forward, strike, t_years, is_call, near, strict=True)
-        return np.array([_exact_vol(*map(float, row), rate) for row in rows])
+        return np.array([_exact_vol(rate, *map(float, row)) for row in rows])
 
 
 def _exact_vol(
+    rate: float,
     price: float,
     forward: float,
     strike: float,
     t_years: float,
     is_call: float,
     near: float,
-    rate: float,
 ) -> float:
     p, f, k, t = (mpmath.mpf(x) for x in (price, forward, strike, t_years))
     sign = 1 if is_call else -1
@@ -144,7 +144,7 @@ class Smiles:
         """Random smiles of an agricultural kind: 18 days to a year, 15 to 50 % vol, skewed."""
         rng = np.random.default_rng(seed)
         days = np.round(np.exp(rng.uniform(np.log(18.0), np.log(365.0), n)))
-        t = days / 365.0
+        t = np.asarray(days / 365.0, dtype=np.float64)
         scale = rng.uniform(0.15, 0.5, n) * np.sqrt(t)
         raw = _slices(rng, scale)
         heavy = rng.uniform(0.15, 0.5, n)

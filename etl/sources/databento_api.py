@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import requests
 import tenacity
@@ -30,7 +30,7 @@ from etl.sources import dbn
 if TYPE_CHECKING:
     from databento import Historical
 
-__all__ = ["fetch"]
+__all__ = ["Fetched", "fetch"]
 
 _ATTEMPTS = 5
 _FIRST_WAIT = 1.0  # seconds; doubled each time, with jitter
@@ -82,6 +82,13 @@ class _Request:
         return f"{self.schema} of {', '.join(self.symbols)}"
 
 
+class Fetched(NamedTuple):
+    """What one download brought."""
+
+    files: list[Path]  # DBN files, definitions first; none for a schema without records
+    until: datetime  # the vendor has nothing after it yet, of one schema at least
+
+
 class _PassingError(Exception):
     """A failure that another attempt may cure, after ``wait`` seconds at least."""
 
@@ -101,7 +108,7 @@ def fetch(
     max_cost: float = 5.0,
     client: Historical | None = None,
     on_event: _Event | None = None,
-) -> list[Path]:
+) -> Fetched:
     """Download a market's definitions, bars, statistics and quotes.
 
     Parameters
@@ -126,8 +133,8 @@ def fetch(
 
     Returns
     -------
-    list of Path
-        DBN files, definitions first; none for a schema without records.
+    Fetched
+        The files, and up to when they are complete: ask from there on the next time.
 
     Raises
     ------
@@ -144,12 +151,12 @@ def fetch(
     if quote_schema not in _QUOTES:
         raise BadInput(f"no quotes in {quote_schema!r}; give one of {', '.join(_QUOTES)}")
     ask = _Asker(client or _client(key), key)
-    plan = _plan(
+    plan, until = _plan(
         ask, market, market.databento_dataset, _instant(start), _instant(end), quote_schema
     )
     if not plan:
         tell(f"{market.code}: Databento has nothing yet between {start} and {end}")
-        return []
+        return Fetched([], until)
     cost = sum(ask.number("get_cost", request) for request in plan)
     tell(f"{market.code}: {len(plan)} requests, USD {cost:.2f}")
     if cost > max_cost:
@@ -168,7 +175,7 @@ def fetch(
         path = directory / f"{market.code}_{request.file_name()}"
         paths.append(_download(ask, request, records, path, tell))
         tell(f"{request}: {records:,} records")
-    return paths
+    return Fetched(paths, until)
 
 
 def _client(key: str) -> Historical:
@@ -189,11 +196,11 @@ def _instant(moment: date | datetime) -> datetime:
 
 def _plan(
     ask: _Asker, market: Market, dataset: str, start: datetime, end: datetime, quote_schema: str
-) -> list[_Request]:
-    """The requests for what the vendor has of the span."""
+) -> tuple[list[_Request], datetime]:
+    """The requests for what the vendor has of the span, and up to when it has all schemas."""
     futures, options = market.futures_parents, market.option_parents
     has = ask("get_dataset_range", lambda client: client.metadata.get_dataset_range(dataset))
-    plan = []
+    plan, complete = [], end
     for schema, symbols in (
         ("definition", futures + options),
         ("ohlcv-1d", futures),
@@ -203,13 +210,14 @@ def _plan(
     ):
         first, last = _range_of(has, schema, dataset)
         since, until = max(start, first), min(end, last)
+        complete = max(start, min(complete, until))
         if bar := _BARS.get(schema):
             # A bar is found by its start: the one under way when the span begins belongs to it, and
             # the one under way when it ends is not whole yet.
             since, until = _floor(since, bar), _floor(until, bar)
         if symbols and since < until:
             plan.append(_Request(dataset, schema, symbols, since, until))
-    return plan
+    return plan, complete
 
 
 def _range_of(has: Any, schema: str, dataset: str) -> tuple[datetime, datetime]:

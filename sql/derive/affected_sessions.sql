@@ -56,11 +56,18 @@ passed as (
     join derive.run as r on s.cut_off > r.last_known_at and s.cut_off <= r.known_at
 ),
 
-settled as (
-    select t.ref_date as session_date
+settled_dates as (
+    select distinct t.market, t.ref_date
     from raw.option_stat as t
     join derive.run as r on t.available_at > r.last_known_at - interval 15 minutes
     where t.stat_type = 3
+),
+
+settled as (
+    select s.session_date
+    from settled_dates as t
+    asof join meta.sessions as s
+        on t.market = s.market and t.ref_date >= s.session_date
 )
 
 select session_date

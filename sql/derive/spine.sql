@@ -47,14 +47,22 @@ snapshots as (
     semi join derive.sessions as s using (market, session_date)
 ),
 
-publications as (
+windows as (
     select distinct
-        market, ref_date as session_date,
-        if(source like 'chain-%', 'snapshot', 'stream') as feed,
+        market, ref_date, if(source like 'chain-%', 'snapshot', 'stream') as feed,
         time_bucket(interval 15 minutes, available_at - interval 1 microsecond)
         + interval 15 minutes as as_of
     from raw.option_stat
     where stat_type = 3
+),
+
+-- A chain file of a weekend holds the settlements of the session before.
+publications as (
+    select w.market, s.session_date, w.feed, w.as_of
+    from windows as w
+    asof join meta.sessions as s
+        on w.market = s.market and w.ref_date >= s.session_date
+    where w.feed = 'snapshot' or w.ref_date = s.session_date
 ),
 
 settlements as (
@@ -79,6 +87,11 @@ spine as (
 select
     row_number() over (order by market, session_date, price_source, as_of, feed) as spine_id,
     spine.*
-from spine
+from (
+    select *
+    from spine
+    -- Where a vendor's stream and a chain file meet at one instant, the stream stands.
+    qualify feed = max(feed) over (partition by market, session_date, price_source, as_of)
+) as spine
 cross join run
 where as_of <= run.known_at

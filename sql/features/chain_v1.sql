@@ -109,11 +109,16 @@ quotes as (
 
 -- Of one instant a final value goes before a preliminary one, then the price rounded to the
 -- clearing tick (flag bit 2 not set), then the newest.  A vendor's statistic without a session
--- is an intraday one and counts for none; a chain file's is of its stamp.
+-- is an intraday one and counts for none; a chain file's is of its stamp, or of the session
+-- before a weekend's.
 stat_vintages as (
     select
         s.spine_id, t.instrument_id, t.stat_type,
-        coalesce(t.ref_date, s.session_date) as ref_date,
+        if(
+            t.source like 'chain-%',
+            least(coalesce(t.ref_date, s.session_date), s.session_date),
+            t.ref_date
+        ) as counts_for,
         arg_max(
             struct_pack(
                 price := t.price, quantity := t.quantity, is_final := t.is_final,
@@ -125,26 +130,24 @@ stat_vintages as (
             )
         ) as stat
     from spine as s
-    join raw.option_stat as t
-        on t.available_at <= s.as_of
-        and coalesce(t.ref_date, s.session_date)
-            between s.session_date - if(t.stat_type = 3, 0, 10) and s.session_date
+    join raw.option_stat as t on t.available_at <= s.as_of
     where
         t.stat_type in (3, 6, 9)
+        and counts_for between s.session_date - if(t.stat_type = 3, 0, 10) and s.session_date
         and if(
             t.source like 'chain-%',
             t.available_at between s.quotes_from and s.as_of,
-            s.feed = 'stream' and t.ref_date is not null
+            s.feed = 'stream'
         )
-    group by s.spine_id, t.instrument_id, t.stat_type, coalesce(t.ref_date, s.session_date)
+    group by s.spine_id, t.instrument_id, t.stat_type, counts_for
 ),
 
 stats as (
     select
         spine_id, instrument_id,
-        arg_max(stat, ref_date) filter (where stat_type = 3) as settlement,
-        arg_max(stat, ref_date) filter (where stat_type = 6) as volume,
-        arg_max(stat, ref_date) filter (where stat_type = 9) as open_interest
+        arg_max(stat, counts_for) filter (where stat_type = 3) as settlement,
+        arg_max(stat, counts_for) filter (where stat_type = 6) as volume,
+        arg_max(stat, counts_for) filter (where stat_type = 9) as open_interest
     from stat_vintages
     where not coalesce(stat.is_deleted, false)
     group by spine_id, instrument_id

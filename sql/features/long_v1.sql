@@ -6,7 +6,8 @@
 -- stage: build
 -- grain: market, feature_name, as_of, available_at
 -- time: as_of and available_at are those of the row that the value is taken from; every
---   vintage is kept. A question at t uses rows with as_of and available_at at or before t.
+--   vintage is kept that was the newest when it appeared. A question at t uses rows with as_of
+--   and available_at at or before t.
 -- sources: features.futures_v1, features.surface_v1, features.surface_grid_v1,
 --   features.moments_v1, features.flow_v1, features.cot_v1
 -- max_age: 1 session, or for cot 1 release
@@ -52,25 +53,29 @@ futures as (
 -- Of all slices of a session, the first that expires at least a week later.
 front_slices as (
     select
-        m.market, m.price_source, m.as_of,
+        m.market, m.session_date, m.price_source, m.as_of,
         arg_min(m, row(m.t_years, m.series)) as front
     from features.moments_v1 as m
     where m.t_years >= 7 / 365.0
-    group by m.market, m.price_source, m.as_of
+    group by m.market, m.session_date, m.price_source, m.as_of
 ),
 
+-- A correction of a session that appears when a newer one has been settled is superseded.
 surfaces as (
     select
-        market, price_source, as_of,
+        market, session_date, price_source, as_of,
         max(available_at) as available_at,
         bool_or(data_quality = 'degraded') as is_thin
     from features.surface_v1
-    group by market, price_source, as_of
+    group by market, session_date, price_source, as_of
+    qualify session_date = max(session_date) over (
+        partition by market, price_source order by as_of range unbounded preceding
+    )
 ),
 
 tenors as (
     select
-        market, price_source, as_of, tenor_days,
+        market, session_date, price_source, as_of, tenor_days,
         max(vol) filter (where point = 'ATM') as atm_iv,
         max(data_quality) filter (where point = 'ATM') as atm_quality,
         max(vol) filter (where point = '25C') as call_25d,
@@ -78,7 +83,7 @@ tenors as (
         max(available_at) as available_at
     from features.surface_grid_v1
     where grid = 'constant_maturity'
-    group by market, price_source, as_of, tenor_days
+    group by market, session_date, price_source, as_of, tenor_days
 ),
 
 maturities as (
@@ -89,7 +94,7 @@ maturities as (
         coalesce(g.available_at, s.available_at) as available_at
     from surfaces as s
     cross join (select unnest([30, 60, 90, 180]) as tenor_days) as t
-    left join tenors as g using (market, price_source, as_of, tenor_days)
+    left join tenors as g using (market, session_date, price_source, as_of, tenor_days)
 ),
 
 by_maturity as (
@@ -138,7 +143,7 @@ moments as (
         ]) as feature,
         s.price_source
     from surfaces as s
-    left join front_slices as f using (market, price_source, as_of)
+    left join front_slices as f using (market, session_date, price_source, as_of)
 ),
 
 options as (
@@ -168,7 +173,7 @@ flows as (
         ]) as measured,
         f.convention || if(f.weight = 'open_interest', '_oi', '_volume') as kind
     from features.flow_v1 as f
-    join surfaces as s using (market, price_source, as_of)
+    join surfaces as s using (market, session_date, price_source, as_of)
     where f.scope = 'total' and f.price_source = 'quote'
 ),
 

@@ -373,7 +373,9 @@ def test_daily_twice_adds_nothing_and_serves(own_lake: Any) -> None:
     assert "SAMPLE DATA" in result.stderr
     assert "SAMPLE DATA" in result.stdout
     assert "HE: 0 sessions derived" in result.stderr
-    assert sorted(os.listdir(root / "exports")) == ["daily_v1.csv", "daily_v1.parquet"]
+    assert sorted(os.listdir(root / "exports")) == [
+        f"sample_daily_v1.{kind}" for kind in ("csv", "parquet")
+    ]
     first = {path: path.read_bytes() for path in (root / "exports").iterdir()}
     quiet = hydra(root, "-q", "daily", "--source", "sample", "--days", 12)
     assert quiet.exit_code == 0
@@ -397,7 +399,7 @@ def test_an_export_says_what_it_wrote(sample_lake: Any, tmp_path: Path) -> None:
     words = ["export", "features.daily_v1", "-o", target, "--market", "HE"]
     words += ["--start", "2025-03-05", "--end", "2025-03-07"]
     result = hydra(sample_lake.lake.root, *words)
-    assert result.stdout == f"{target}: 3 rows of features.daily_v1\n"
+    assert result.stdout.startswith(f"{target}: 3 rows of features.daily_v1 (SAMPLE DATA")
     days = pl.read_csv(target)["session_date"].to_list()
     assert days == ["2025-03-05", "2025-03-06", "2025-03-07"]
 

@@ -355,3 +355,10 @@ def test_readers_do_not_shut_an_export_out(sample_lake: Any, tmp_path: Path) -> 
 def test_the_database_is_opened_for_reading_only(sample_lake: Any) -> None:
     with sample_lake.connect() as connection, pytest.raises(duckdb.Error, match="read-only"):
         connection.execute("create table x (i integer)")
+
+
+def test_a_parquet_export_says_where_its_data_comes_from(sample_lake: Any, tmp_path: Path) -> None:
+    target = tmp_path / "x.parquet"
+    export(sample_lake.lake.database, "features.long_v1", "parquet", target)
+    about = pl.read_parquet_metadata(target)
+    assert (about["origin"], about["view"]) == ("sample", "features.long_v1")

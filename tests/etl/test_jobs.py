@@ -20,6 +20,7 @@ from etl.landing import Landed
 from etl.market import Market, markets
 from etl.schemas import LINEAGE, raw_schema
 from etl.sources import sample
+from etl.sources.databento_api import Fetched
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
 START, END = datetime(2025, 3, 12, tzinfo=UTC), datetime(2025, 3, 14, tzinfo=UTC)
@@ -280,6 +281,25 @@ def test_a_second_run_of_a_day_adds_nothing(
     assert not any(" rows of " in line for line in said)
 
 
+def test_what_has_landed_is_not_made_again(
+    filled: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: dict[str, Market]
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    shutil.copytree(filled.root, lake.root)
+    made: list[tuple[datetime, datetime]] = []
+    monkeypatch.setattr(sample, "fetch", lambda _, start, end, __: made.append((start, end)) or [])
+    day = timedelta(days=1)
+    land_sample(lake, known)
+    land_sample(lake, known, now=NOW + day)
+    land_sample(lake, known, now=NOW)  # the clock went back
+    assert lake.reach("sample", "HE") == (START, END + day)
+    land_sample(lake, known, days=3, now=NOW + day)
+    assert made == [(END, END + day)]
+    land_sample(lake, known, days=5, now=NOW + day)
+    assert made[1:] == [(START - 2 * day, START)]
+    assert lake.reach("sample", "HE") == (START - 2 * day, END + day)
+
+
 @pytest.mark.parametrize("days", [2, 4])
 def test_runs_of_two_days_land_what_one_run_lands(
     filled: Lake, tmp_path: Path, known: dict[str, Market], days: int
@@ -361,14 +381,17 @@ class Vendors:
         self.asked: list[tuple[str, datetime, datetime]] = []
         self.years: list[list[int]] = []
         self.fails: HydraError | None = None
+        self.has_until = datetime(9999, 1, 1, tzinfo=UTC)
 
     def fetch(
         self, market: Market, start: datetime, end: datetime, folder: Path, key: str, **_: Any
-    ) -> list[Path]:
+    ) -> Fetched:
         self.asked.append((market.code, start, end))
         if self.fails:
             raise self.fails
-        return sample.fetch(market, start, end, folder)
+        until = min(end, max(start, self.has_until))
+        files = sample.fetch(market, start, until, folder) if start < until else []
+        return Fetched(files, until)
 
     def fetch_cot(self, years: range, folder: Path) -> list[Path]:
         self.years.append(list(years))
@@ -404,6 +427,16 @@ def test_vendors_are_asked_for_what_is_missing(
     assert lake.origin == "vendor"
     assert "secret" not in "".join(said)
     assert not [p for p in lake.root.rglob("*.json") if "secret" in p.read_text()]
+
+
+def test_what_a_vendor_has_not_yet_is_asked_for_the_next_time(
+    lake: Lake, known: dict[str, Market], vendors: Vendors
+) -> None:
+    vendors.has_until = NOW - timedelta(hours=9)
+    later = NOW + timedelta(days=1)
+    land_vendors(lake, known)
+    land_vendors(lake, known, now=later)
+    assert vendors.asked == [("HE", START, NOW), ("HE", vendors.has_until, later)]
 
 
 def test_what_a_vendor_failed_to_give_is_asked_for_again(

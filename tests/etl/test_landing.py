@@ -426,6 +426,15 @@ def test_a_revision_before_the_release_is_not_known_before_it(lake: Lake) -> Non
     assert longs(lake) == [(50, FIRST), (51, FIRST + timedelta(microseconds=1))]
 
 
+def test_a_release_that_turns_out_later_holds_for_the_revision(lake: Lake) -> None:
+    """The release calendar was corrected between two downloads."""
+    late = FIRST + timedelta(days=9)
+    put_reports(lake, report(4), now=NOW)
+    put_reports(lake, report(4, 51, available_at=late), now=LATER)
+    assert late > LATER
+    assert longs(lake) == [(50, FIRST), (51, late)]
+
+
 def test_vintages_stay_in_order_when_the_clock_goes_back(lake: Lake) -> None:
     put_reports(lake, report(4), now=NOW)
     put_reports(lake, report(4, 51), now=LATER)

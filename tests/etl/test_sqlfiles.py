@@ -262,7 +262,7 @@ def test_the_table_has_the_columns_types_and_comments_of_the_header(
         "select comment from duckdb_tables() where schema_name = 'features' and table_name = ?",
         [file.name],
     ).fetchall()
-    assert comment == file.sentence
+    assert comment == f"SAMPLE DATA, synthetic. {file.sentence}"
 
 
 @each_file

@@ -128,6 +128,62 @@ def test_mass_and_mean_of_every_fitted_slice() -> None:
     assert not (got["status"] & ~np.int8(MomentStatus.INFINITE)).any()
 
 
+#: Nearly no variance at the least one, between wide wings: (forward, a, b, rho, m, sigma).
+HOLLOW = (
+    (89.75, -0.01558980640688203, 0.07576562642459181, -0.13801549744659045,
+     -0.019848429060789638, 0.21456939370643538),
+    (100.4, -0.015118743821545167, 0.07370114079034021, -0.16996960180665505,
+     -0.0253629819869509, 0.21458393285962046),
+    (114.2, -0.033661603680420114, 0.10420702638927712, -0.15991033422839146,
+     -0.043207648725073815, 0.3368300310044832),
+)  # fmt: skip
+
+
+def test_mass_and_mean_of_hollow_slices() -> None:
+    forward, *raw = np.array(HOLLOW).T
+    got = moments.from_svi(forward, *raw)
+    np.testing.assert_allclose(got["mass"], 1.0, rtol=1e-12)
+    np.testing.assert_allclose(got["mean"], forward, rtol=1e-12)
+    assert (got["status"] == MomentStatus.OK).all()
+    for i, row in enumerate(HOLLOW):
+        assert moments.from_svi(*row)["log_kurtosis"] == got["log_kurtosis"][i]
+    bars = moments.standard_errors(forward, *raw, np.broadcast_to(1e-4 * np.eye(5), (3, 5, 5)))
+    assert all(np.isfinite(x).all() for x in bars.values())
+
+
+@st.composite
+def extreme_slices(draw: st.DrawFn) -> Slice:
+    """Slices with a least variance down to 1e-10 of the wings' and the vertex near to it."""
+
+    def log_uniform(low: float, high: float) -> float:
+        return float(10.0 ** draw(st.floats(low, high)))
+
+    b, sigma = log_uniform(-3.0, 0.2), log_uniform(-3.0, 0.7)
+    rho = draw(st.sampled_from((-1.0, 1.0))) * (1.0 - log_uniform(-4.0, 0.0))
+    cosine = float(np.sqrt(1.0 - rho * rho))
+    least = b * sigma * cosine * log_uniform(-10.0, 0.5)
+    m = sigma * rho / cosine + draw(st.floats(-3.0, 3.0)) * float(np.sqrt(least))
+    return least - b * sigma * cosine, b, rho, m, sigma
+
+
+@settings(max_examples=500, deadline=None)
+@given(extreme_slices())
+def test_mass_and_mean_hold_or_the_status_says_so(raw: Slice) -> None:
+    got = moments.from_svi(FORWARD, *raw)
+    status = int(got["status"])
+    if status & MomentStatus.BAD_INPUT:
+        assert not svi.butterfly_free(*raw)
+        return
+    assert bool(status & MomentStatus.MASS_OFF) == (not abs(got["mass"] - 1.0) <= 1e-6)
+    if not status & MomentStatus.MEAN_OFF:
+        assert got["mean"] == pytest.approx(FORWARD, rel=1e-6)
+    if svi.butterfly_free(*raw):
+        assert got["mass"] == pytest.approx(1.0, abs=1e-9)
+        assert not status & (MomentStatus.MASS_OFF | MomentStatus.NEGATIVE_DENSITY)
+        if raw[1] * (1.0 + raw[2]) < 1.29:
+            assert got["mean"] == pytest.approx(FORWARD, rel=1e-9)
+
+
 def test_status_says_what_is_wrong() -> None:
     assert moments.from_svi(FORWARD, *VOGT)["status"] & MomentStatus.NEGATIVE_DENSITY
     at_bound = moments.from_svi(FORWARD, 0.04, 1.9, 0.0, 0.0, 0.2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -362,6 +363,21 @@ def test_slices_of_one_underlying_do_not_cross(sql: duckdb.DuckDBPyConnection) -
     assert total[2] < total[0]
 
 
+def test_a_slice_that_lies_below_a_nearer_one_of_its_group_is_named() -> None:
+    fit = SimpleNamespace(
+        a=np.array([0.02, 0.01, 0.01, 0.001, 0.03]),
+        **{
+            name: np.full(5, x)
+            for name, x in zip(("b", "rho", "m", "sigma"), SLICE[1:], strict=True)
+        },
+        status=np.array([0, 0, 0, 1, 0], dtype=np.int8),
+    )
+    group = np.array([0, 0, 1, 0, 0])
+    t = np.array([0.1, 0.2, 0.3, 0.15, 0.4])
+    free = udf._calendar_free(fit, group, t)
+    assert free.tolist() == [True, False, True, True, True]
+
+
 def test_more_surfaces_than_a_batch(sql: duckdb.DuckDBPyConnection) -> None:
     rows = [row for row in surfaces(40) if len(row["sizes"]) == 1][:7]
     many = pl.DataFrame(rows * 600, schema=SURFACE_TYPES)
@@ -468,6 +484,20 @@ def test_zero_gamma(sql: duckdb.DuckDBPyConnection) -> None:
     np.testing.assert_array_equal(got["status"].to_numpy(), status)
     assert got["scale"].null_count() == np.isnan(scale).sum()
     assert set(status.tolist()) >= {flows.ZeroGamma.SOLVED, flows.ZeroGamma.NO_OPTIONS}
+
+
+def test_a_part_of_a_batch_gives_that_parts_rows() -> None:
+    """Arrow hands a slice of an array on with an offset."""
+    for name, rows, types in (
+        ("zero_gamma", chains(12), CHAIN_TYPES),
+        ("svi_surface", surfaces(12), SURFACE_TYPES),
+    ):
+        columns = pl.DataFrame(rows, schema=types).to_arrow().columns
+        columns = [c.cast(pa.list_(c.type.value_type)) for c in columns]
+        whole = udf.FUNCTIONS[name](*columns).to_pylist()
+        for start, length in ((3, 5), (11, 1), (0, 2)):
+            part = udf.FUNCTIONS[name](*(c.slice(start, length) for c in columns))
+            assert part.to_pylist() == whole[start : start + length]
 
 
 @pytest.mark.parametrize("name", CHAIN)

@@ -80,7 +80,7 @@ class Bench:
         return datetime.combine(day, time.fromisoformat(clock), UTC)
 
     def session(self, day: date = DAY) -> Row:
-        """The market's session of a day: ``open_at``, ``snapshot_at``, ``cut_off``, ``close_at``."""
+        """The market's session of a day, with its instants."""
         (row,) = self.rows("meta.sessions", f"session_date = '{day}'")
         return row
 
@@ -112,6 +112,7 @@ class Bench:
     def forget(self, landed: Mapping[str, int]) -> None:
         """Go back to the first so many rows of each dataset, as ``landed`` gave them."""
         self._raw = {dataset: rows[: landed[dataset]] for dataset, rows in self._raw.items()}
+        self._stored.clear()
 
     def landed(self) -> Mapping[str, int]:
         """How many rows each dataset has."""

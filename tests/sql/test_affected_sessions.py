@@ -71,11 +71,18 @@ def test_a_statistic_affects_every_session_that_may_carry_it(bench) -> None:
 def test_a_settlement_that_became_known_affects_its_session(bench) -> None:
     """The file landed before, but its window ends only now."""
     bench.settle(CONTRACT, 2.0, at=bench.at("23:05"))
-    days = affected(
-        bench, set(), bench.at("23:15"), last_known_at=bench.at("23:14")
-    )
+    days = affected(bench, set(), bench.at("23:15"), last_known_at=bench.at("23:14"))
     assert days == [date(2025, 3, 6)]
     assert affected(bench, set(), bench.at("23:40"), last_known_at=bench.at("23:30")) == []
+
+
+def test_the_settlements_of_a_weekends_chain_file_are_the_session_befores(bench) -> None:
+    saturday = date(2025, 3, 8)
+    file = {"source": "chain-generic", "ref_date": saturday, "at": bench.at("15:05", saturday)}
+    bench.settle(CONTRACT, 2.0, **file)
+    now = bench.at("15:15", saturday)
+    days = affected(bench, set(), now, last_known_at=bench.at("15:06", saturday))
+    assert days == [date(2025, 3, 7)]
 
 
 def test_a_definition_affects_all_sessions_after_it(bench) -> None:
@@ -116,8 +123,11 @@ ARRIVALS = {
     "open interest": ({"option_stat"}, lambda b, at: b.open_interest(CONTRACT, 7, at=at)),
     "volume": ({"futures_stat"}, lambda b, at: b.volume("HEJ5", 7, at=at)),
     "settlement": ({"option_stat"}, lambda b, at: b.settle(CONTRACT, 1.3, at=at)),
-    "future's settlement": ({"futures_stat"}, lambda b, at: b.settle("HEJ5", 90.4, at=at)),
-    "definition": ({"option_definition"}, lambda b, at: b.list_option(CONTRACT, at=at, strike=91.0)),
+    "future's settlement": ({"futures_stat"}, lambda b, at: b.settle("HEK5", 90.4, at=at)),
+    "definition": (
+        {"option_definition"},
+        lambda b, at: b.list_option(CONTRACT, at=at, strike=91.0),
+    ),
     "future's definition": (
         {"futures_definition"},
         lambda b, at: b.land("futures_definition", contract="HEJ5", at=at),
@@ -125,7 +135,9 @@ ARRIVALS = {
     "chain file": ({"option_definition", "option_quote", "option_stat"}, _chain_file),
 }
 TABLES = ("chain_v1", "session_bar_v1")
-WINDOW = [date(2025, 2, day) for day in range(24, 29)] + [date(2025, 3, day) for day in range(1, 25)]
+WINDOW = [date(2025, 2, day) for day in range(24, 29)] + [
+    date(2025, 3, day) for day in range(1, 25)
+]
 
 
 def derived(bench, now: datetime) -> dict[date, list[dict[str, Any]]]:

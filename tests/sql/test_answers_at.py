@@ -180,9 +180,7 @@ def test_a_cot_report_is_known_on_friday_at_half_past_three(
     )
     values = {}
     for t in (thursday, friday.format("15:29:59"), friday.format("15:30:00")):
-        (row,) = bench.rows(
-            f"features_at('HE', '{t}')", "feature_name = 'cot_managed_money_net'"
-        )
+        (row,) = bench.rows(f"features_at('HE', '{t}')", "feature_name = 'cot_managed_money_net'")
         values[t] = (row["value"], row["quality"])
     assert list(values.values()) == [(None, "missing"), (None, "missing"), (7.0, "full")]
     assert release["as_of"] == datetime.fromisoformat(as_of + ":00").astimezone(UTC)

@@ -181,9 +181,7 @@ def test_open_interest_is_the_newest_published_by_the_cut_off(bench) -> None:
     bench.open_interest(
         CALL, 400, ref_date=TUESDAY, at=bench.at("13:00", WEDNESDAY), as_of=bench.at("19:05")
     )
-    bench.open_interest(
-        CALL, 600, ref_date=THURSDAY, at=bench.session()["cut_off"] + MICROSECOND
-    )
+    bench.open_interest(CALL, 600, ref_date=THURSDAY, at=bench.session()["cut_off"] + MICROSECOND)
     (row,) = bench.derive("chain_v1")
     assert row["open_interest"] == 500
 
@@ -501,7 +499,9 @@ def test_vol_and_greeks_of_a_european_market(make_bench) -> None:
         assert row["vega"] == pytest.approx(vega, rel=1e-6)
         theta = -(price(t=years + h) - price(t=years - h)) / (2 * h)
         assert row["theta"] == pytest.approx(theta, rel=1e-5)
-        assert row["vanna"] == pytest.approx((delta(v=vol + h) - delta(v=vol - h)) / (2 * h), rel=1e-5)
+        assert row["vanna"] == pytest.approx(
+            (delta(v=vol + h) - delta(v=vol - h)) / (2 * h), rel=1e-5
+        )
         assert row["charm"] == pytest.approx(
             -(delta(t=years + h) - delta(t=years - h)) / (2 * h), rel=1e-4
         )
@@ -590,3 +590,31 @@ def test_a_second_chain_file_of_a_day_has_its_own_statistics(bench) -> None:
             bench.open_interest("file C90", 77, ref_date=None, source=source, at=stamp)
     rows = bench.derive("chain_v1")
     assert [row["open_interest"] for row in rows] == [77, None]
+
+
+def test_a_weekends_chain_file_is_of_the_session_before(bench) -> None:
+    """Its volume and settlements carry Saturday's date and are Friday's."""
+    friday, saturday = date(2025, 3, 7), date(2025, 3, 8)
+    stamp, source = bench.at("15:00", saturday), "chain-generic"
+    file = {"source": source, "at": stamp}
+    bench.list_option("file C90", underlying=None, **file)
+    bench.quote("file C90", 1.2, 1.3, feed="snapshot", **file)
+    bench.open_interest("file C90", 77, ref_date=None, **file)
+    bench.volume("file C90", 5, ref_date=saturday, **file)
+    bench.settle("file C90", 1.25, ref_date=saturday, **file)
+    rows = bench.derive("chain_v1", sessions=[friday])
+    assert [row["session_date"] for row in rows] == [friday, friday]
+    quote, settlement = only(rows, price_source="quote"), only(rows, price_source="settlement")
+    assert (quote["open_interest"], quote["volume"]) == (77, 5)
+    assert settlement["settlement"] == 1.25
+
+
+def test_where_a_file_and_the_stream_meet_the_stream_stands(bench) -> None:
+    """Both at the cut-off to the microsecond would be one slice with every strike twice."""
+    stamp, source = bench.session()["cut_off"], "chain-generic"
+    file = {"source": source, "at": stamp}
+    bench.option(CALL, 1.0, 1.1)
+    bench.list_option("file C90", underlying=None, **file)
+    bench.quote("file C90", 1.2, 1.3, feed="snapshot", **file)
+    (row,) = bench.derive("chain_v1")
+    assert row["contract"] == CALL

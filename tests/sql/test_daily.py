@@ -62,9 +62,7 @@ def test_every_interleaving_of_three_reports_and_a_revision(bench) -> None:
         if known[1] != known[2]  # one key is one row
     ]
     bench.reference()
-    names = [
-        row["feature_name"] for row in bench.rows("meta.features", "clock = 'session'")
-    ]
+    names = [row["feature_name"] for row in bench.rows("meta.features", "clock = 'session'")]
     assert len(orders) == 500
     for start in range(0, len(orders), len(names)):
         by_feature = {

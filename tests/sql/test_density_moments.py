@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import date, timedelta
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_the_strikes_cover_the_mass(bench) -> None:
     assert rows[-1]["cdf"] > 0.999
     area = sum(
         (two["strike"] - one["strike"]) * (one["density"] + two["density"]) / 2
-        for one, two in zip(rows, rows[1:], strict=False)
+        for one, two in pairwise(rows)
     )
     assert area == pytest.approx(rows[-1]["cdf"] - rows[0]["cdf"], abs=2e-3)
 

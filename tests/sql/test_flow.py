@@ -71,9 +71,7 @@ def d1(strike: float, forward: float = FORWARD, years: float = YEARS, vol: float
     return (math.log(forward / strike) + vol**2 * years / 2) / (vol * math.sqrt(years))
 
 
-def gamma(
-    strike: float, forward: float = FORWARD, years: float = YEARS, vol: float = VOL
-) -> float:
+def gamma(strike: float, forward: float = FORWARD, years: float = YEARS, vol: float = VOL) -> float:
     """Black-76, discounted: the same for a call and a put."""
     density = PDF(d1(strike, forward, years, vol)) / (forward * vol * math.sqrt(years))
     return math.exp(-RATE * years) * density
@@ -82,9 +80,7 @@ def gamma(
 def delta(bench, strike: float, kind: str, years: float = YEARS, vol: float = VOL) -> float:
     """By central difference of a plain price."""
     h = 1e-4
-    up, down = (
-        bench.black76(FORWARD + move, strike, years, vol, RATE, kind) for move in (h, -h)
-    )
+    up, down = (bench.black76(FORWARD + move, strike, years, vol, RATE, kind) for move in (h, -h))
     return (up - down) / (2 * h)
 
 
@@ -100,9 +96,9 @@ def test_one_option_by_hand(bench, convention: str, kind: str) -> None:
         gex = held * gamma(95.0) * 0.9 * FORWARD
         assert row["gex"] == pytest.approx(gex, rel=1e-9)
         h = 1e-4
-        by_vol = (
-            delta(bench, 95.0, kind, vol=VOL + h) - delta(bench, 95.0, kind, vol=VOL - h)
-        ) / (2 * h)
+        by_vol = (delta(bench, 95.0, kind, vol=VOL + h) - delta(bench, 95.0, kind, vol=VOL - h)) / (
+            2 * h
+        )
         assert row["vanna_flow"] == pytest.approx(held * FORWARD * by_vol * 0.01, rel=1e-5)
         by_year = (
             delta(bench, 95.0, kind, years=YEARS - h) - delta(bench, 95.0, kind, years=YEARS + h)
@@ -113,9 +109,7 @@ def test_one_option_by_hand(bench, convention: str, kind: str) -> None:
 
 def test_signs_of_gamma_by_convention(bench) -> None:
     """More calls than puts: who is long calls and short puts is long gamma."""
-    rows = flows(
-        bench, [option(bench, 90.0, "C", 30), option(bench, 90.0, "P", 10)], [flat(bench)]
-    )
+    rows = flows(bench, [option(bench, 90.0, "C", 30), option(bench, 90.0, "P", 10)], [flat(bench)])
     gex = {
         row["convention"]: row["gex"]
         for row in rows
@@ -233,9 +227,7 @@ def test_zero_gamma_is_where_the_sign_turns(bench) -> None:
     )
     expected = bisected([(85.0, -120.0), (95.0, 100.0)], 80.0, 100.0)
     for scope in ("total", "expiry"):
-        row = pick(
-            rows, scope=scope, convention="calls_long_puts_short", weight="open_interest"
-        )
+        row = pick(rows, scope=scope, convention="calls_long_puts_short", weight="open_interest")
         assert row["zero_gamma"] == pytest.approx(expected, rel=1e-6)
         assert row["zero_gamma_reason"] is None
 
@@ -280,12 +272,8 @@ def test_times_are_the_latest_of_what_is_summed(bench) -> None:
     rows = flows(
         bench,
         [
-            option(
-                bench, 90.0, "C", 1, available_at=times[0], open_interest_as_of=closes[0]
-            ),
-            option(
-                bench, 95.0, "C", 1, available_at=times[2], open_interest_as_of=closes[1]
-            ),
+            option(bench, 90.0, "C", 1, available_at=times[0], open_interest_as_of=closes[0]),
+            option(bench, 95.0, "C", 1, available_at=times[2], open_interest_as_of=closes[1]),
         ],
         [flat(bench, available_at=times[1])],
     )

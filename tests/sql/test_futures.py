@@ -51,23 +51,21 @@ def path(bench, sessions: int, skip: frozenset[int] = frozenset()) -> list[dict[
 
 
 @pytest.mark.parametrize(
-    ("day", "front"),
+    ("day", "ranked"),
     [
         # Five sessions before Friday 14 March is Friday 7 March.
-        (date(2025, 3, 6), "HEH5"),
-        (date(2025, 3, 7), "HEJ5"),
-        (date(2025, 3, 14), "HEJ5"),
+        (date(2025, 3, 6), ["HEH5", "HEJ5", "HEK5", "HEM5"]),
+        (date(2025, 3, 7), ["HEJ5", "HEK5", "HEM5"]),
+        (date(2025, 3, 14), ["HEJ5", "HEK5", "HEM5"]),
     ],
 )
-def test_the_front_expires_more_than_five_sessions_later(bench, day: date, front: str) -> None:
+def test_the_front_expires_more_than_five_sessions_later(
+    bench, day: date, ranked: list[str]
+) -> None:
     bench.given("session_bar_v1", *(bar(bench, contract, 90.0, day) for contract in EXPIRES))
     ranks = {row["contract"]: row["contract_rank"] for row in bench.build("futures_v1")}
-    in_order = [contract for contract in EXPIRES if contract >= front or front == "HEH5"]
-    expected = {contract: None for contract in EXPIRES}
-    if front == "HEJ5":
-        in_order = ["HEJ5", "HEK5", "HEM5"]
-    expected |= {contract: rank for rank, contract in enumerate(in_order, start=1)}
-    assert ranks == expected
+    expected = {contract: rank for rank, contract in enumerate(ranked, start=1)}
+    assert ranks == {contract: expected.get(contract) for contract in EXPIRES}
 
 
 def test_without_a_definition_the_end_of_the_month_stands_for_the_expiration(bench) -> None:
@@ -117,9 +115,7 @@ def test_slope_of_the_curve_is_a_least_squares_line(bench) -> None:
     closes = dict(zip(EXPIRES, (92.0, 90.0, 91.0, 95.0), strict=True))
     bench.given("session_bar_v1", *(bar(bench, name, close) for name, close in closes.items()))
     cut_off = bench.session()["cut_off"]
-    years = [
-        (bench.at("17:00", day) - cut_off) / timedelta(days=365) for day in EXPIRES.values()
-    ]
+    years = [(bench.at("17:00", day) - cut_off) / timedelta(days=365) for day in EXPIRES.values()]
     slope = np.polyfit(years, np.log(list(closes.values())), 1)[0]
     for row in bench.build("futures_v1"):
         assert row["term_slope"] == pytest.approx(slope)
@@ -164,7 +160,7 @@ def test_returns_are_of_one_contract(bench) -> None:
         bar(bench, "HEJ5", 81.0),
         bar(bench, "HEK5", 90.9),
     )
-    rows = bench.rows("features.futures_v1") if False else bench.build("futures_v1")
+    rows = bench.build("futures_v1")
     found = {row["contract"]: row["return_1d"] for row in rows if row["session_date"] == DAY}
     assert found == pytest.approx({"HEJ5": np.log(81 / 80), "HEK5": np.log(90.9 / 90)})
 

@@ -137,7 +137,8 @@ def test_a_value_that_is_not_finite_is_missing(bench) -> None:
     found = build(bench, {"futures_v1": [front]})
     for name in ("fut_front_return_1d", "fut_roll_yield", "fut_front_volume", "fut_second_close"):
         assert (found[name]["value"], found[name]["quality"]) == (None, "missing")
-    assert (found["fut_front_close"]["value"], found["fut_front_close"]["quality"]) == (90.0, "full")
+    front = found["fut_front_close"]
+    assert (front["value"], front["quality"]) == (90.0, "full")
 
 
 def test_the_front_slice_expires_at_least_a_week_later(bench) -> None:
@@ -161,7 +162,9 @@ def test_without_a_slice_a_week_out_the_front_is_missing(bench) -> None:
     assert found["opt_front_log_variance"]["quality"] == "missing"
 
 
-def test_of_two_series_on_one_day_the_choice_does_not_depend_on_the_order(bench, make_bench) -> None:
+def test_of_two_series_on_one_day_the_choice_does_not_depend_on_the_order(
+    bench, make_bench
+) -> None:
     rows = [slices(bench, series=series, skew=skew) for series, skew in (("HE", 1.0), ("HEW", 2.0))]
     chosen = set()
     for order in (rows, rows[::-1]):
@@ -194,7 +197,12 @@ def test_a_maturity_is_as_good_as_the_slices_that_it_lies_between(bench) -> None
 
 def test_a_thin_surface_marks_its_flows(bench) -> None:
     flow = times(
-        bench, price_source="quote", scope="total", weight="volume", convention="dealer_long", gex=1.0
+        bench,
+        price_source="quote",
+        scope="total",
+        weight="volume",
+        convention="dealer_long",
+        gex=1.0,
     )
     found = build(bench, {"surface_v1": [slices(bench, quality="degraded")], "flow_v1": [flow]})
     row = found["flow_gex_dealer_long_volume"]
@@ -239,3 +247,31 @@ def test_of_two_rows_of_one_key_the_better_stands(bench) -> None:
     found = build(bench, {"surface_v1": [slices(bench)], "flow_v1": flows})
     row = found["flow_gex_dealer_long_volume"]
     assert (row["value"], row["quality"]) == (7.0, "full")
+
+
+def test_a_late_correction_of_an_old_session_does_not_displace_a_newer_one(bench) -> None:
+    """Thursday's settlements are corrected on Monday, after Friday's: what answers is Friday's."""
+    thursday, friday = date(2025, 3, 6), date(2025, 3, 7)
+    publications = [
+        (thursday, bench.at("23:00", thursday), 0.30),
+        (thursday, bench.at("14:00", friday), 0.31),
+        (friday, bench.at("23:00", friday), 0.40),
+        (thursday, bench.at("15:00", date(2025, 3, 10)), 0.32),
+        # In the window of a newer session, both are published at once.
+        (friday, bench.at("23:00", date(2025, 3, 10)), 0.41),
+        (date(2025, 3, 10), bench.at("23:00", date(2025, 3, 10)), 0.50),
+    ]
+    points, surfaces, moments = [], [], []
+    for day, window, vol in publications:
+        when = {"session_date": day, "as_of": window, "available_at": window}
+        surfaces.append(slices(bench, "settlement", **when))
+        moments.append(slices(bench, "settlement", skew=10 * vol, **when))
+        points.append(point(bench, 30, "ATM", vol, price_source="settlement", **when))
+    tables = {"surface_v1": surfaces, "surface_grid_v1": points, "moments_v1": moments}
+    for table in TABLES:
+        bench.given(table, *tables.get(table, ()))
+    rows = bench.build("long_v1")
+    for name, scale in (("atm_iv_30d", 1), ("front_skew", 10)):
+        of = [row for row in rows if row["feature_name"] == f"opt_settlement_{name}"]
+        values = [row["value"] for row in of]
+        assert values == pytest.approx([scale * vol for vol in (0.30, 0.31, 0.40, 0.50)])

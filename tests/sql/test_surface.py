@@ -155,9 +155,7 @@ def test_cabinet_prices_are_left_out_of_a_settlement_slice(bench) -> None:
     tick = bench.market.option_tick
     rows = one_a_strike(bench, EIGHT, price_source="settlement", settlement=2.0)
     for strike, kind in ((60.0, "P"), (64.0, "P"), (130.0, "C")):
-        rows.append(
-            option(bench, strike, kind, 0.9, price_source="settlement", settlement=tick)
-        )
+        rows.append(option(bench, strike, kind, 0.9, price_source="settlement", settlement=tick))
     (row,) = surface(bench, *rows)
     assert row["n_strikes"] == 8
     assert row["rmse_vol"] < 1e-3
@@ -186,9 +184,7 @@ def test_each_source_cut_off_series_and_expiry_is_a_slice(bench) -> None:
         {"expiry": date(2025, 8, 14), "expiration": bench.at("17:00", date(2025, 8, 14))},
     )
     rows = [row for change in changes for row in one_a_strike(bench, EIGHT, **change)]
-    found = {
-        (row["price_source"], row["series"], row["expiry"]) for row in surface(bench, *rows)
-    }
+    found = {(row["price_source"], row["series"], row["expiry"]) for row in surface(bench, *rows)}
     assert found == {
         ("quote", "HE", EXPIRY),
         ("settlement", "HE", EXPIRY),

@@ -144,12 +144,12 @@ def _errors(chains: Chains, theirs: list[tuple[Any, dict[str, float]]]) -> tuple
     distances = [
         float(np.median((np.abs(p - true_density) * weight).sum(axis=1))) for p in (mine, other)
     ]
-    errors = [Error("density, median L1 distance from the truth", *distances, "peer")]
+    name = "density, median L1 distance from the truth"
+    errors = [Error(name, distances[0], distances[1], "peer")]
     moments["stdev"] = np.sqrt(moments["variance"]) / chains.forward
     for name, exact in true_moments.items():
-        off = [
-            np.abs(np.asarray(values) - exact)
-            for values in (moments[name], [found[name] for _, found in theirs])
-        ]
-        errors.append(Error(f"{name}, median error", *(float(np.median(x)) for x in off)))
+        both = (np.asarray(moments[name]), np.array([found[name] for _, found in theirs]))
+        # A moment that is said not to exist is infinitely wrong: all of the truths have it.
+        off = [float(np.median(np.nan_to_num(np.abs(x - exact), nan=np.inf))) for x in both]
+        errors.append(Error(f"{name}, median error", off[0], off[1]))
     return tuple(errors)

@@ -108,38 +108,43 @@ def measure(sizes: Sizes) -> list[Line]:
     ]
 
 
+#: Each value as a derivative in forward, time, vol and rate, and the sign that the Greek has.
+_DERIVATIVES = {
+    "price": ((0, 0, 0, 0), 1),
+    "delta": ((1, 0, 0, 0), 1),
+    "gamma": ((2, 0, 0, 0), 1),
+    "vega": ((0, 0, 1, 0), 1),
+    "theta": ((0, 1, 0, 0), -1),
+    "rho": ((0, 0, 0, 1), 1),
+    "vanna": ((1, 0, 1, 0), 1),
+    "charm": ((1, 1, 0, 0), -1),
+}
+
+
 def _exact(book: Book, n: int) -> FloatArray:
-    """Price and its derivatives (8, n) at 30 digits, by differences at higher precision."""
+    """Price and Greeks (8, n) of the first options: mpmath's derivatives at 30 digits."""
     o = book.options.first(n)
-
-    def price(
-        f: mpmath.mpf, k: float, t: mpmath.mpf, v: mpmath.mpf, r: mpmath.mpf, sign: int
-    ) -> mpmath.mpf:
-        d1 = mpmath.log(f / k) / (v * mpmath.sqrt(t)) + v * mpmath.sqrt(t) / 2
-        d2 = d1 - v * mpmath.sqrt(t)
-        return (
-            mpmath.exp(-r * t) * sign * (f * mpmath.ncdf(sign * d1) - k * mpmath.ncdf(sign * d2))
-        )
-
     out = np.empty((len(_VALUES), n))
-    orders = {  # derivatives in forward, time, vol and rate, and the sign that the Greek has
-        "price": ((0, 0, 0, 0), 1),
-        "delta": ((1, 0, 0, 0), 1),
-        "gamma": ((2, 0, 0, 0), 1),
-        "vega": ((0, 0, 1, 0), 1),
-        "theta": ((0, 1, 0, 0), -1),
-        "rho": ((0, 0, 0, 1), 1),
-        "vanna": ((1, 0, 1, 0), 1),
-        "charm": ((1, 1, 0, 0), -1),
-    }
     with mpmath.workdps(30):
         for i in range(n):
-            f, k, t, v = (float(x[i]) for x in (o.forward, o.strike, o.t_years, o.vol))
-            sign = 1 if o.is_call[i] else -1
-            of = lambda f, t, v, r, k=k, sign=sign: price(f, mpmath.mpf(k), t, v, r, sign)  # noqa: E731
+            price = partial(_exact_price, mpmath.mpf(o.strike[i]), 1 if o.is_call[i] else -1)
+            at = tuple(mpmath.mpf(x) for x in (o.forward[i], o.t_years[i], o.vol[i], o.rate))
             for j, name in enumerate(_VALUES):
-                order, turned = orders[name]
-                at = tuple(mpmath.mpf(x) for x in (f, t, v, o.rate))
-                value = mpmath.diff(of, at, order) if any(order) else of(*at)
-                out[j, i] = float(turned * value)
+                order, sign = _DERIVATIVES[name]
+                value = mpmath.diff(price, at, order) if any(order) else price(*at)
+                out[j, i] = float(sign * value)
     return out
+
+
+def _exact_price(
+    strike: mpmath.mpf,
+    sign: int,
+    forward: mpmath.mpf,
+    t_years: mpmath.mpf,
+    vol: mpmath.mpf,
+    rate: mpmath.mpf,
+) -> mpmath.mpf:
+    stdev = vol * mpmath.sqrt(t_years)
+    d1 = mpmath.log(forward / strike) / stdev + stdev / 2
+    legs = forward * mpmath.ncdf(sign * d1) - strike * mpmath.ncdf(sign * (d1 - stdev))
+    return mpmath.exp(-rate * t_years) * sign * legs

@@ -134,13 +134,29 @@ def fetch(vendor: Vendor, hogs: Market, tmp_path: Path) -> Fetch:
     def run(**options: Any) -> list[Path]:
         return databento_api.fetch(
             hogs, START, END, tmp_path / "got", KEY, client=vendor.client(), **options
-        )
+        ).files
 
     return run
 
 
 def left_behind(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "got").rglob("*"))
+
+
+def test_it_says_up_to_when_the_vendor_has_everything(
+    vendor: Vendor, hogs: Market, tmp_path: Path
+) -> None:
+    """A schema that lags behind decides, or the next run would leave a gap in it."""
+    at = vendor.client()
+    fetched = databento_api.fetch(hogs, START, END, tmp_path, KEY, client=at)
+    assert fetched.until == datetime(2024, 5, 10, 12, tzinfo=UTC)
+    vendor.range["schema"] = {
+        "statistics": {"start": "2010-06-06T00:00:00Z", "end": "2024-05-10T06:00:00Z"}
+    }
+    fetched = databento_api.fetch(hogs, START, END, tmp_path, KEY, client=at)
+    assert fetched.until == datetime(2024, 5, 10, 6, tzinfo=UTC)
+    late = datetime(2024, 5, 10, 13, tzinfo=UTC)
+    assert databento_api.fetch(hogs, late, END, tmp_path, KEY, client=at) == ([], late)
 
 
 def test_all_that_a_market_needs_is_fetched(
