@@ -16,7 +16,7 @@ from etl.errors import BadInput, HydraError
 from etl.lake import Lake
 
 _FAILED = 3
-_SAMPLE_NOTE = " (SAMPLE DATA: synthetic, no market's own)"
+_SAMPLE_NOTE = "SAMPLE DATA: synthetic, of no real market"
 
 #: The markets of a run that names none: the thin ones that the project is for.
 _DEFAULT_MARKETS = ("HE", "ZO")
@@ -182,7 +182,7 @@ def daily(
         raise BadInput("no Databento key: set DATABENTO_API_KEY, or use --source sample")
     if source == "sample":
         chosen = _sampled(chosen)
-        logger.info("SAMPLE DATA: synthetic prices of the embedded sample vendor, no market's own")
+        logger.info(_SAMPLE_NOTE)
     with lake.writing(now):
         if source == "sample":
             jobs.land_sample(lake, chosen, days or 90, now, logger.info)
@@ -438,7 +438,7 @@ def export(
     rows = export_view(
         obj["lake"].database, view, file_format, output, market=code, start=start, end=end, at=at
     )
-    note = _SAMPLE_NOTE if obj["lake"].origin == "sample" else ""
+    note = f"; {_SAMPLE_NOTE}" if obj["lake"].origin == "sample" else ""
     click.echo(f"{output}: {rows:,} rows of {view}{note}")
 
 
@@ -475,7 +475,7 @@ def _summary(obj: dict[str, Any]) -> None:
         held = connection.sql(sqlfiles.text("report/holdings.sql")).fetchall()
     finally:
         connection.close()
-    click.echo(f"{lake.root}: {lake.origin} data{_SAMPLE_NOTE if lake.origin == 'sample' else ''}")
+    click.echo(f"{lake.root}: {_SAMPLE_NOTE if lake.origin == 'sample' else 'vendor data'}")
     for market, source, as_of, state, detail in held:
         click.echo(f"  {market:4} {source:20} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
 

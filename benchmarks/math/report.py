@@ -114,7 +114,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]], sides: str) -> st
 
 def _speed_row(line: Line, quick: bool) -> list[str]:
     pace = line.pace
-    need = [] if line.need is None else [f"{line.need:.3g}×"]
+    need = [] if line.need is None else [f"{_times(line.need)}×"]
     if line.need_rate is not None:
         need.append(f"{_number(line.need_rate)}/s")
     first = line.errors[0]
@@ -123,10 +123,10 @@ def _speed_row(line: Line, quick: bool) -> list[str]:
         line.peer,
         _rate(pace.ours),
         _rate(pace.peer),
-        f"**{pace.ratio:.3g}×** ({pace.ratio_low:.3g}–{pace.ratio_high:.3g})",
+        f"**{_times(pace.ratio)}×** ({_times(pace.ratio_low)}–{_times(pace.ratio_high)})",
         ", ".join(need),
         "" if quick else _judged(line.speed_met()),
-        f"{_small(first.ours)} / {_small(first.peer)} {first.name}",
+        f"{first.name}: " + " / ".join(filter(None, map(_small, (first.ours, first.peer)))),
         _judged(line.errors_met()),
     ]
 
@@ -154,6 +154,10 @@ def _judged(met: bool | None) -> str:
 
 def _rate(rate: Rate) -> str:
     return f"{_number(rate.median)} ({_number(rate.slowest)}–{_number(rate.fastest)})"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100.0 else f"{ratio:.3g}"
 
 
 def _number(value: float) -> str:

@@ -38,7 +38,7 @@ FULL = Sizes(
     exact=2_000,
     slices=4_000,
     slow_options=2_000,
-    slow_slices=60,
+    slow_slices=100,
     very_slow_slices=5,
 )
 #: Enough to see that everything works and is right; its times mean nothing.

@@ -2,8 +2,12 @@
 -- their cut-off, and the CFTC's reports, known at their scheduled release.
 with
 ticks as (
-    select market, 'session' as clock, cut_off as as_of, cut_off as known_at
-    from meta.sessions
+    select
+        s.market, 'session' as clock,
+        -- A chain file taken before its session's cut-off is not behind that session.
+        s.session_date::timestamp at time zone m.timezone as as_of, s.cut_off as known_at
+    from meta.sessions as s
+    join meta.markets as m using (market)
     union all
     select
         m.market, 'release' as clock,

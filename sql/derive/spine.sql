@@ -6,7 +6,8 @@
 -- cut-off; a stamp after the session's close describes the close.
 -- `settlement`: publications are gathered in windows of 15 minutes and the cut-off is the
 -- end of the window, so that it does not depend on what is published later.  Preliminary
--- and final values, and every correction, are vintages of their own.
+-- and final values, and every correction, are vintages of their own; an intraday price (flag
+-- bit 3) is no settlement.
 with
 run as (select known_at from derive.run),
 
@@ -53,7 +54,7 @@ windows as (
         time_bucket(interval 15 minutes, available_at - interval 1 microsecond)
         + interval 15 minutes as as_of
     from raw.option_stat
-    where stat_type = 3
+    where stat_type = 3 and (is_final is null or coalesce(stat_flags, 0) & 8 = 0)
 ),
 
 -- A chain file of a weekend holds the settlements of the session before.

@@ -68,7 +68,7 @@ definitions as (
         instrument_id, available_at, contract, series, expiration, option_type, strike,
         underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed
     from raw.option_definition
-    order by instrument_id, available_at, as_of desc, contract
+    order by instrument_id, available_at, as_of desc, update_action, contract, ingested_at desc
 ),
 
 instruments as (select distinct instrument_id from definitions),
@@ -108,9 +108,9 @@ quotes as (
 ),
 
 -- Of one instant a final value goes before a preliminary one, then the price rounded to the
--- clearing tick (flag bit 2 not set), then the newest.  A vendor's statistic without a session
--- is an intraday one and counts for none; a chain file's is of its stamp, or of the session
--- before a weekend's.
+-- clearing tick (flag bit 2 not set), then the newest.  An intraday price (flag bit 3) is no
+-- settlement, and a vendor's statistic without a session counts for none; a chain file's is of
+-- its stamp, or of the session before a weekend's.
 stat_vintages as (
     select
         s.spine_id, t.instrument_id, t.stat_type,
@@ -133,6 +133,7 @@ stat_vintages as (
     join raw.option_stat as t on t.available_at <= s.as_of
     where
         t.stat_type in (3, 6, 9)
+        and (t.is_final is null or coalesce(t.stat_flags, 0) & 8 = 0)
         and counts_for between s.session_date - if(t.stat_type = 3, 0, 10) and s.session_date
         and if(
             t.source like 'chain-%',
@@ -224,7 +225,9 @@ future_prices as (
     from spine as s
     join raw.futures_stat as t
         on s.session_date = t.ref_date and t.available_at <= s.as_of
-    where s.price_source = 'settlement' and t.stat_type = 3
+    where
+        s.price_source = 'settlement' and t.stat_type = 3
+        and (t.is_final is null or coalesce(t.stat_flags, 0) & 8 = 0)
     group by s.spine_id, t.contract
 ),
 

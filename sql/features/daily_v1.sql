@@ -15,6 +15,7 @@
 --   session_date DATE: the exchange's trade date
 --   as_of TIMESTAMP WITH TIME ZONE: the session's cut-off
 --   available_at TIMESTAMP WITH TIME ZONE: first instant at which the whole row could be known
+--   origin VARCHAR: vendor, or sample where the data is synthetic
 --   * DOUBLE: one column a feature, in the order of meta.features, which explains each
 
 with
@@ -28,9 +29,9 @@ spine as (
     select s.market, s.session_date, s.cut_off
     from meta.sessions as s
     join spans as p using (market)
-    -- Beyond 15 days without news every value is stale.
+    -- No value outlives this without news: the longest the CFTC was shut was two months.
     where
-        s.cut_off between p.first and p.last + interval 15 days
+        s.cut_off between p.first and p.last + interval 70 days
         and s.cut_off <= (select built_at from meta.builds)
 ),
 
@@ -91,14 +92,16 @@ fresh as (
         market, session_date, cut_off as as_of, feature_name,
         if(coalesce(age, 0) <= max_age, value, null) as value,
         max(if(coalesce(age, 0) <= max_age, available_at, null))
-            over (partition by market, session_date) as available_at
+            over (partition by market, session_date) as available_at,
+        origin
     from aged
+    cross join meta.builds
 )
 
 select *
 from (
     pivot fresh on feature_name in feature using max(value)
-    group by market, session_date, as_of, available_at
+    group by market, session_date, as_of, available_at, origin
 ) as wide
 where available_at is not null
 order by market, session_date

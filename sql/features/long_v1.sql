@@ -21,33 +21,34 @@
 --   quality VARCHAR: full, degraded (too few liquid strikes) or missing
 
 with
-futures as (
+fronts as (
     select
         f.market, f.as_of, f.available_at,
         'full' as quality,
-        unnest([
-            struct_pack(feature_name := 'fut_front_close', value := f.close::double),
-            struct_pack(feature_name := 'fut_front_return_1d', value := f.return_1d::double),
-            struct_pack(feature_name := 'fut_front_rv_cc_5d', value := f.rv_cc_5d::double),
-            struct_pack(feature_name := 'fut_front_rv_cc_21d', value := f.rv_cc_21d::double),
-            struct_pack(feature_name := 'fut_front_rv_cc_63d', value := f.rv_cc_63d::double),
-            struct_pack(feature_name := 'fut_front_rv_range_5d', value := f.rv_range_5d::double),
-            struct_pack(feature_name := 'fut_front_rv_range_21d', value := f.rv_range_21d::double),
-            struct_pack(feature_name := 'fut_front_rv_range_63d', value := f.rv_range_63d::double),
-            struct_pack(feature_name := 'fut_front_volume', value := f.volume::double),
-            struct_pack(
-                feature_name := 'fut_front_open_interest',
-                value := f.open_interest::double
-            ),
-            struct_pack(feature_name := 'fut_second_close', value := s.close::double),
-            struct_pack(feature_name := 'fut_roll_yield', value := f.roll_yield::double),
-            struct_pack(feature_name := 'fut_term_slope', value := f.term_slope::double)
-        ]) as feature
+        f.close as fut_front_close,
+        f.return_1d as fut_front_return_1d,
+        f.rv_cc_5d as fut_front_rv_cc_5d,
+        f.rv_cc_21d as fut_front_rv_cc_21d,
+        f.rv_cc_63d as fut_front_rv_cc_63d,
+        f.rv_range_5d as fut_front_rv_range_5d,
+        f.rv_range_21d as fut_front_rv_range_21d,
+        f.rv_range_63d as fut_front_rv_range_63d,
+        f.volume::double as fut_front_volume,
+        f.open_interest::double as fut_front_open_interest,
+        s.close as fut_second_close,
+        f.roll_yield as fut_roll_yield,
+        f.term_slope as fut_term_slope
     from features.futures_v1 as f
     left join features.futures_v1 as s
         on f.market = s.market and f.session_date = s.session_date and f.as_of = s.as_of
         and s.contract_rank = 2
     where f.contract_rank = 1
+),
+
+futures as (
+    select *
+    from fronts
+    unpivot include nulls (value for feature_name in (columns('fut_.*')))
 ),
 
 -- Of all slices of a session, the first that expires at least a week later.
@@ -89,7 +90,9 @@ tenors as (
 maturities as (
     select
         s.market, s.price_source, s.as_of, t.tenor_days,
-        g.atm_iv, g.call_25d, g.put_25d,
+        g.atm_iv,
+        g.call_25d - g.put_25d as rr_25d,
+        (g.call_25d + g.put_25d) / 2 - g.atm_iv as bf_25d,
         coalesce(g.atm_quality, if(s.is_thin, 'degraded', 'full')) as quality,
         coalesce(g.available_at, s.available_at) as available_at
     from surfaces as s
@@ -98,151 +101,87 @@ maturities as (
 ),
 
 by_maturity as (
-    select
-        market, as_of, available_at, quality,
-        unnest([
-            struct_pack(
-                feature_name := 'atm_iv_' || tenor_days || 'd', value := atm_iv
-            ),
-            struct_pack(
-                feature_name := 'rr_25d_' || tenor_days || 'd', value := call_25d - put_25d
-            ),
-            struct_pack(
-                feature_name := 'bf_25d_' || tenor_days || 'd',
-                value := (call_25d + put_25d) / 2 - atm_iv
-            )
-        ]) as feature,
-        price_source
+    select *
     from maturities
+    unpivot include nulls (value for measure in (atm_iv, rr_25d, bf_25d))
 ),
 
-moments as (
+fronts_of_surfaces as (
     select
-        s.market, s.as_of,
+        s.market, s.price_source, s.as_of,
         coalesce(f.front.available_at, s.available_at) as available_at,
         coalesce(f.front.data_quality, 'missing') as quality,
-        unnest([
-            struct_pack(feature_name := 'front_days', value := (f.front.t_years * 365)::double),
-            struct_pack(
-                feature_name := 'front_log_variance',
-                value := f.front.log_variance::double
-            ),
-            struct_pack(feature_name := 'front_log_skew', value := f.front.log_skew::double),
-            struct_pack(
-                feature_name := 'front_log_kurtosis',
-                value := f.front.log_kurtosis::double
-            ),
-            struct_pack(feature_name := 'front_skew', value := f.front.skew::double),
-            struct_pack(feature_name := 'front_kurtosis', value := f.front.kurtosis::double),
-            struct_pack(
-                feature_name := 'front_variance_swap',
-                value := f.front.variance_swap::double
-            ),
-            struct_pack(feature_name := 'front_p_down_10', value := f.front.p_down_10::double),
-            struct_pack(feature_name := 'front_p_up_10', value := f.front.p_up_10::double)
-        ]) as feature,
-        s.price_source
+        f.front.t_years * 365 as front_days,
+        f.front.log_variance as front_log_variance,
+        f.front.log_skew as front_log_skew,
+        f.front.log_kurtosis as front_log_kurtosis,
+        f.front.skew as front_skew,
+        f.front.kurtosis as front_kurtosis,
+        f.front.variance_swap as front_variance_swap,
+        f.front.p_down_10 as front_p_down_10,
+        f.front.p_up_10 as front_p_up_10
     from surfaces as s
     left join front_slices as f using (market, session_date, price_source, as_of)
 ),
 
+moments as (
+    select *
+    from fronts_of_surfaces
+    unpivot include nulls (value for measure in (columns('front_.*')))
+),
+
 options as (
     select
-        * exclude (feature, price_source),
-        struct_pack(
-            feature_name := if(price_source = 'quote', 'opt_', 'opt_settlement_')
-                || feature.feature_name,
-            value := feature.value
-        ) as feature
+        market, as_of, available_at, quality,
+        if(price_source = 'quote', 'opt_', 'opt_settlement_') || measure as feature_name,
+        value
     from (
-        select * from by_maturity
+        select * replace (measure || '_' || tenor_days || 'd' as measure) from by_maturity
         union all by name
         select * from moments
     ) as measured
 ),
 
-flows as (
+totals as (
     select
         f.market, f.as_of, f.available_at,
         if(s.is_thin, 'degraded', 'full') as quality,
-        unnest([
-            struct_pack(measure := 'gex', value := f.gex),
-            struct_pack(measure := 'vanna', value := f.vanna_flow),
-            struct_pack(measure := 'charm', value := f.charm_flow),
-            struct_pack(measure := 'zero_gamma', value := f.zero_gamma)
-        ]) as measured,
-        f.convention || if(f.weight = 'open_interest', '_oi', '_volume') as kind
+        f.convention, if(f.weight = 'open_interest', 'oi', 'volume') as weight,
+        f.gex, f.vanna_flow as vanna, f.charm_flow as charm, f.zero_gamma
     from features.flow_v1 as f
     join surfaces as s using (market, session_date, price_source, as_of)
     where f.scope = 'total' and f.price_source = 'quote'
 ),
 
-named_flows as (
+measured_flows as (
+    select *
+    from totals
+    unpivot include nulls (value for measure in (gex, vanna, charm, zero_gamma))
+),
+
+flows as (
     select
         market, as_of, available_at, quality,
-        struct_pack(
-            feature_name := 'flow_' || measured.measure || '_' || kind, value := measured.value
-        ) as feature
-    from flows
-    where measured.measure <> 'zero_gamma' or kind like 'calls_long_puts_short%'
+        concat_ws('_', 'flow', measure, convention, weight) as feature_name,
+        value
+    from measured_flows
+    -- Dealers on one side of every option have no zero.
+    where measure <> 'zero_gamma' or convention = 'calls_long_puts_short'
+),
+
+positions as (
+    select
+        market, as_of, available_at,
+        'full' as quality,
+        columns('^(open_interest|.*_net|.*_share|.*_percentile_3y)$')::double as "cot_\1"
+    from features.cot_v1
+    where report = 'disaggregated_futures'
 ),
 
 reports as (
-    select
-        market, as_of, available_at, 'full' as quality,
-        unnest([
-            struct_pack(feature_name := 'cot_open_interest', value := open_interest::double),
-            struct_pack(feature_name := 'cot_prod_merc_net', value := prod_merc_net::double),
-            struct_pack(feature_name := 'cot_prod_merc_share', value := prod_merc_share::double),
-            struct_pack(
-                feature_name := 'cot_prod_merc_percentile_3y',
-                value := prod_merc_percentile_3y::double
-            ),
-            struct_pack(feature_name := 'cot_swap_net', value := swap_net::double),
-            struct_pack(feature_name := 'cot_swap_share', value := swap_share::double),
-            struct_pack(
-                feature_name := 'cot_swap_percentile_3y',
-                value := swap_percentile_3y::double
-            ),
-            struct_pack(
-                feature_name := 'cot_managed_money_net',
-                value := managed_money_net::double
-            ),
-            struct_pack(
-                feature_name := 'cot_managed_money_share',
-                value := managed_money_share::double
-            ),
-            struct_pack(
-                feature_name := 'cot_managed_money_percentile_3y',
-                value := managed_money_percentile_3y::double
-            ),
-            struct_pack(
-                feature_name := 'cot_other_reportable_net',
-                value := other_reportable_net::double
-            ),
-            struct_pack(
-                feature_name := 'cot_other_reportable_share',
-                value := other_reportable_share::double
-            ),
-            struct_pack(
-                feature_name := 'cot_other_reportable_percentile_3y',
-                value := other_reportable_percentile_3y::double
-            ),
-            struct_pack(
-                feature_name := 'cot_nonreportable_net',
-                value := nonreportable_net::double
-            ),
-            struct_pack(
-                feature_name := 'cot_nonreportable_share',
-                value := nonreportable_share::double
-            ),
-            struct_pack(
-                feature_name := 'cot_nonreportable_percentile_3y',
-                value := nonreportable_percentile_3y::double
-            )
-        ]) as feature
-    from features.cot_v1
-    where report = 'disaggregated_futures'
+    select *
+    from positions
+    unpivot include nulls (value for feature_name in (columns('cot_.*')))
 ),
 
 every_value as (
@@ -250,15 +189,13 @@ every_value as (
     union all by name
     select * from options
     union all by name
-    select * from named_flows
+    select * from flows
     union all by name
     select * from reports
 ),
 
 finite as (
-    select
-        market, feature.feature_name as feature_name, as_of, available_at, quality,
-        if(isfinite(feature.value), feature.value, null) as value
+    select * replace (if(isfinite(value), value, null) as value)
     from every_value
 )
 

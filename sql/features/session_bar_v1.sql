@@ -90,7 +90,10 @@ stat_vintages as (
     join raw.futures_stat as t
         on t.available_at <= s.cut_off
         and t.ref_date between s.session_date - if(t.stat_type = 3, 0, 10) and s.session_date
-    where t.stat_type in (3, 6, 9)
+    where
+        t.stat_type in (3, 6, 9)
+        -- An intraday price (flag bit 3) is no settlement.
+        and (t.is_final is null or coalesce(t.stat_flags, 0) & 8 = 0)
     group by s.market, s.session_date, t.contract, t.stat_type, t.ref_date
 ),
 
@@ -170,7 +173,7 @@ definitions as (
     select distinct on (contract, available_at) contract, available_at, expiration
     from raw.futures_definition
     where update_action <> 'D'
-    order by contract, available_at, as_of desc, instrument_id
+    order by contract, available_at, as_of desc, instrument_id, ingested_at desc
 )
 
 select

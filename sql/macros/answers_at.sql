@@ -89,13 +89,15 @@ answers as (
     select
         market, instant(t) as known_at, feature_name, value,
         max(case when value is not null then available_at end)
-            over (partition by market) as available_at
+            over (partition by market) as available_at,
+        origin
     from answers_at(t)
+    cross join meta.builds
 )
 
 select *
 from (
     pivot answers on feature_name in feature using max(value)
-    group by market, known_at, available_at
+    group by market, known_at, available_at, origin
 ) as wide
 order by market

@@ -15,7 +15,9 @@ select
         count(*), min(c.strike)) as reason
 from features.chain_v1 as c
 join ranges as r using (market, session_date, as_of, series, expiry, option_type)
+join meta.markets as m on c.market = m.market
 where
-    c.price_source = 'quote' and c.bid is null and c.ask is null and c.open_interest > 50
+    c.price_source = 'quote' and c.bid is null and c.ask is null
+    and c.open_interest > m.min_open_interest
     and c.strike between r.low and r.high
 group by c.market, c.session_date, c.as_of, c.series, c.expiry

@@ -388,7 +388,7 @@ def test_status_shows_each_market_and_source(sample_lake: Any) -> None:
     result = hydra(sample_lake.lake.root, "status")
     assert result.exit_code == 0
     first, *rest = result.stdout.splitlines()
-    assert first == f"{sample_lake.lake.root} (sample: SAMPLE DATA, synthetic)"
+    assert first == f"{sample_lake.lake.root}: SAMPLE DATA: synthetic, of no real market"
     shown = [tuple(line.split()[:2]) for line in rest]
     sources = ("cot", "futures", "options_quote", "options_settlement")
     assert shown == [(market, source) for market in ("HE", "ZO") for source in sources]
@@ -399,7 +399,7 @@ def test_an_export_says_what_it_wrote(sample_lake: Any, tmp_path: Path) -> None:
     words = ["export", "features.daily_v1", "-o", target, "--market", "HE"]
     words += ["--start", "2025-03-05", "--end", "2025-03-07"]
     result = hydra(sample_lake.lake.root, *words)
-    assert result.stdout.startswith(f"{target}: 3 rows of features.daily_v1 (SAMPLE DATA")
+    assert result.stdout.startswith(f"{target}: 3 rows of features.daily_v1; SAMPLE DATA")
     days = pl.read_csv(target)["session_date"].to_list()
     assert days == ["2025-03-05", "2025-03-06", "2025-03-07"]
 

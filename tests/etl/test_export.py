@@ -157,7 +157,7 @@ def test_no_rows_make_a_file_of_columns(sample_lake: Any, tmp_path: Path) -> Non
     target = tmp_path / "x.csv"
     assert export(sample_lake.lake.database, WIDE, "csv", target, end=date(1999, 1, 1)) == 0
     (line,) = target.read_text().splitlines()
-    assert line.startswith("market,session_date,as_of,available_at,fut_front_close,")
+    assert line.startswith("market,session_date,as_of,available_at,origin,fut_front_close,")
 
 
 # --- what is refused ----------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-import duckdb
 import polars as pl
 import pytest
 
@@ -86,7 +85,8 @@ class Bench:
 
     def years(self, day: date = DAY, expiration: datetime = EXPIRATION) -> float:
         """Years of 365 days from the day's snapshot to an expiration."""
-        return (expiration - self.session(day)["snapshot_at"]) / timedelta(days=365)
+        snapshot: datetime = self.session(day)["snapshot_at"]
+        return (expiration - snapshot) / timedelta(days=365)
 
     def rate(self, day: date = DAY) -> float:
         """The market's continuous rate in force on a day."""
@@ -236,7 +236,8 @@ class Bench:
         """``meta.builds``, ``meta.features``, ``meta.clock`` and the type of a feature's name."""
         if self._exists("meta", "features"):
             return
-        engine.create_table(self.connection, "meta.builds", pl.DataFrame({"built_at": [built_at]}))
+        about = {"built_at": [built_at], "origin": ["vendor"]}
+        engine.create_table(self.connection, "meta.builds", pl.DataFrame(about))
         for name in ("features", "clock"):
             source = {"features": "feature_list", "clock": "clock"}[name]
             text = sqlfiles.text(f"build/{source}.sql")
@@ -264,7 +265,8 @@ class Bench:
 
     def sql(self, text: str) -> list[Row]:
         """The rows of any query."""
-        return self.connection.sql(text).pl().to_dicts()
+        frame: pl.DataFrame = self.connection.sql(text).pl()
+        return frame.to_dicts()
 
     def rows(self, table: str, where: str = "true") -> list[Row]:
         """The rows of a table, in its own order."""
@@ -345,11 +347,3 @@ def make_bench() -> Iterator[Any]:
     yield make
     for made in benches:
         made.connection.close()
-
-
-@pytest.fixture
-def duck() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A bare connection."""
-    connection = engine.connect()
-    yield connection
-    connection.close()

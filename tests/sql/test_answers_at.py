@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -293,7 +297,7 @@ def test_the_wide_row_says_what_it_was_asked_and_when_all_was_known(bench) -> No
     assert (row["market"], row["known_at"], row["available_at"]) == ("HE", t, later)
     assert (row[FEATURE], row["fut_second_close"], row["fut_roll_yield"]) == (1.0, 2.0, None)
     names = [feature["feature_name"] for feature in bench.rows("meta.features")]
-    assert list(row)[3:] == names
+    assert list(row)[3:] == ["origin", *names]
 
 
 def test_before_anything_was_known_a_market_has_an_empty_row(bench) -> None:
@@ -302,3 +306,30 @@ def test_before_anything_was_known_a_market_has_an_empty_row(bench) -> None:
     (row,) = bench.rows(f"daily_at({at(day - MICROSECOND)})")
     assert row["market"] == "HE"
     assert row["available_at"] is row[FEATURE] is None
+
+
+@pytest.mark.parametrize(
+    ("question", "refusal"),
+    [
+        ("features_at('HE', '2025-03-06 20:00:00')", "t needs a time and a zone"),
+        ("features_at('HE', '2025-03-06 20:00+00')", "t needs a time and a zone"),
+        ("daily_at(date '2025-03-06')", "t needs a time and a zone"),
+        ("daily_at(timestamp '2025-03-06 20:00:00')", "t needs a time and a zone"),
+        ("answers_at(null)", "t needs a time and a zone"),
+        ("features_at('XX', '2025-03-06T20:00:00Z')", "unknown market XX"),
+        ("features_at(null, '2025-03-06T20:00:00Z')", "unknown market NULL"),
+    ],
+)
+def test_the_command_line_of_duckdb_1_refuses_the_same(
+    sample_lake, question: str, refusal: str
+) -> None:
+    command = shutil.which("duckdb", path=str(Path(sys.executable).parent))
+    assert command, "the development environment has duckdb-cli"
+    done = subprocess.run(
+        [command, "-readonly", str(sample_lake.lake.database), "-c", f"from {question}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert refusal in done.stderr

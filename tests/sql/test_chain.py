@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 CALL, PUT = "HEJ5 C90", "HEJ5 P90"
-OPEN_INTEREST, VOLUME = 9, 6
 TUESDAY, WEDNESDAY, THURSDAY = date(2025, 3, 4), date(2025, 3, 5), date(2025, 3, 6)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -314,6 +313,18 @@ def test_the_settlement_of_another_session_is_not_carried(bench) -> None:
     bench.settle(PUT, 3.0)
     rows = bench.derive("chain_v1")
     assert [(row["contract"], row["settlement"]) for row in rows] == [(PUT, 3.0)]
+
+
+def test_an_intraday_price_is_no_settlement(bench) -> None:
+    """Flag bit 3; a value whose flags are not defined (255) is not an intraday one."""
+    for contract in (CALL, PUT):
+        bench.list_option(contract)
+    bench.settle(CALL, 1.0, at=bench.at("16:00"), is_final=False, stat_flags=0b1010)
+    bench.settle("HEJ5", 80.0, at=bench.at("22:59"), is_final=False, stat_flags=0b1010)
+    bench.settle("HEJ5", 90.0, at=bench.at("22:58"))
+    bench.settle(PUT, 3.0, is_final=None, stat_flags=255)
+    (row,) = bench.derive("chain_v1")
+    assert (row["contract"], row["settlement"], row["forward"]) == (PUT, 3.0, 90.0)
 
 
 def test_a_settlement_taken_back_is_gone(bench) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from etl import cot_releases
 
@@ -94,7 +95,8 @@ def test_columns_are_the_features_in_their_order(bench) -> None:
     bench.given("long_v1", value(FEATURE, day, day, 1.0))
     row = bench.build("daily_v1")[0]
     names = [feature["feature_name"] for feature in bench.rows("meta.features")]
-    assert list(row) == ["market", "session_date", "as_of", "available_at", *names]
+    assert list(row) == ["market", "session_date", "as_of", "available_at", "origin", *names]
+    assert row["origin"] == "vendor"
     assert (row["session_date"], row["as_of"]) == (date(2025, 3, 3), day)
 
 
@@ -160,6 +162,22 @@ def test_a_report_counts_from_its_release_until_the_next_but_one(bench) -> None:
     assert rows[date(2025, 3, 24)] is None
 
 
+def test_a_report_alone_has_rows_until_it_is_stale(bench) -> None:
+    """Also through a shutdown, in which no release makes it old."""
+    tuesday = datetime(2025, 3, 4, 22, tzinfo=UTC)
+    released = datetime(2025, 3, 7, 20, 30, tzinfo=UTC)
+    report = value("cot_managed_money_net", tuesday, released, 5.0)
+    bench.given("long_v1", report)
+    days = [row["session_date"] for row in bench.build("daily_v1")]
+    assert (days[0], days[-1]) == (date(2025, 3, 10), date(2025, 3, 21))
+    bench.connection.execute(
+        "update meta.clock set known_at = '2025-05-06T19:30:00Z'"
+        " where clock = 'release' and as_of between '2025-03-10' and '2025-05-05'"
+    )
+    days = [row["session_date"] for row in bench.build("daily_v1")]
+    assert (days[0], days[-1]) == (date(2025, 3, 10), date(2025, 5, 6))
+
+
 def test_reports_released_at_one_instant_all_count(bench) -> None:
     """After an incident three reports came out at once: what was before them is stale."""
     tuesday = datetime(2025, 3, 4, 22, tzinfo=UTC)
@@ -210,3 +228,30 @@ def test_the_rows_do_not_depend_on_the_order_of_the_source(bench, shuffled: bool
     rows = [value(FEATURE, days[0], day, float(i)) for i, day in enumerate(days)]
     bench.given("long_v1", *(rows[::-1] if shuffled else rows))
     assert [row[FEATURE] for row in bench.build("daily_v1")] == [0.0, 1.0]
+
+
+def test_each_row_is_what_the_macro_answers_at_its_cut_off(sample_lake) -> None:
+    """Two ways of asking, over every feature of a whole lake."""
+    with sample_lake.connect() as connection:
+        rows = connection.sql("from features.daily_v1 order by session_date, market").pl()
+        cut_offs = rows["as_of"].unique().sort()
+        # The newest, at which every feature has a value, and some of the years of reports alone.
+        chosen = pl.concat([cut_offs.tail(15), cut_offs.gather_every(80)]).unique()
+        for cut_off in chosen.to_list():
+            of = rows.filter(pl.col("as_of") == cut_off)
+            asked = f"from daily_at(timestamptz '{cut_off.isoformat()}')"
+            answers = connection.sql(asked).pl().rename({"known_at": "as_of"})
+            both = answers.join(of.select("market", "session_date"), on="market")
+            assert_frame_equal(
+                both.select(of.columns).sort("market"), of.sort("market"), check_exact=True
+            )
+
+
+def test_a_file_taken_before_the_cut_off_is_not_behind_its_own_session(bench) -> None:
+    """It ages by the sessions after its own: given at the next cut-off, gone at the one after."""
+    first, second, third = cut_offs(bench, 3)
+    taken = first - timedelta(hours=1)
+    bench.given("long_v1", value(FEATURE, taken, taken, 1.0))
+    rows = {row["as_of"]: row[FEATURE] for row in bench.build("daily_v1")}
+    assert (rows[first], rows[second]) == (1.0, 1.0)
+    assert third not in rows

@@ -72,6 +72,11 @@ def test_a_settlement_after_the_cut_off_is_not_the_close(bench) -> None:
     assert bench.derive("session_bar_v1") == []
 
 
+def test_an_intraday_price_is_no_settlement(bench) -> None:
+    bench.settle("HEJ5", 90.0, at=bench.at("16:00"), is_final=False, stat_flags=0b1010)
+    assert bench.derive("session_bar_v1") == []
+
+
 def test_a_day_bar_is_known_at_midnight_and_not_at_the_cut_off(bench) -> None:
     day_bar(bench)
     midnight = bench.at("00:00", NEXT_DAY)

@@ -75,6 +75,11 @@ def test_other_statistics_make_no_cut_off(bench) -> None:
     assert bench.derive("spine") == []
 
 
+def test_an_intraday_price_makes_no_cut_off(bench) -> None:
+    bench.settle("HEJ5 C90", 1.0, at=bench.at("16:00"), is_final=False, stat_flags=0b1010)
+    assert bench.derive("spine") == []
+
+
 def test_a_correction_counts_for_45_days(bench) -> None:
     close = bench.session()["close_at"]
     bench.settle("HEJ5 C90", 1.0, at=close + timedelta(days=45) - timedelta(minutes=15))

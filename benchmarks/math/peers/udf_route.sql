@@ -3,11 +3,12 @@
 with
 quoted as (
     select
-        q.*,
+        q.* exclude (vol),
         implied_vol(q.mid, q.forward, q.strike, q.t_years, q.rate, q.is_call, false).vol as vol
     from quotes as q
 ),
 
+-- Sorted, for a function then gets full vectors: out of a GROUP BY come small pieces.
 smiles as (
     select
         smile,
@@ -16,9 +17,10 @@ smiles as (
         list(log_moneyness order by strike) as ks,
         list(vol order by strike) as vols,
         list(weight order by strike) as weights,
-        list(greeks(forward, strike, t_years, vol, rate, is_call) order by strike) as greeks
+        sum(greeks(forward, strike, t_years, vol, rate, is_call).gamma) as gamma
     from quoted
     group by smile
+    order by smile
 ),
 
 fitted as (
@@ -29,7 +31,7 @@ fitted as (
 )
 
 select
-    smile, greeks, fit,
+    smile, gamma, fit,
     svi_density(forward, fit.a, fit.b, fit.rho, fit.m, fit.sigma) as density,
     svi_moments(forward, fit.a, fit.b, fit.rho, fit.m, fit.sigma) as moments
 from fitted

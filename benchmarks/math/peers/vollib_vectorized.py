@@ -16,13 +16,15 @@ PACKAGES = ("py_vollib_vectorized", "py_vollib", "py_lets_be_rational", "numba")
 
 def solve(options: Options) -> NDArray[np.float64]:
     """The vol of every option."""
+    # It takes flags one by one, which is quicker from a list than from an array.
+    flags = np.where(options.is_call, "c", "p").tolist()
     vol = vectorized_implied_volatility_black(
         options.price,
         options.forward,
         options.strike,
         options.rate,
         options.t_years,
-        np.where(options.is_call, "c", "p"),
+        flags,
         on_error="ignore",
         return_as="numpy",
     )
