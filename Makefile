@@ -3,10 +3,25 @@
 # ── settings ────────────────────────────────────────────────────────────────
 PYTHON ?= python3
 VENV   := .venv
+BENCH  := .venv-bench
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DATE   ?= $(shell date -u +%F)
 
-.PHONY: help env daily test lint types clean
+# $(call install,folder,extra): an environment, with uv where it is on PATH, else venv and pip.
+define install
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, {v[0]}.{v[1]} found: make PYTHON=/path/to/python3.11 ...")'
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(1) && \
+	  uv pip install --quiet --python $(1)/bin/python -c constraints.txt -e '.[$(2)]'; \
+	else \
+	  $(PYTHON) -m venv $(1) && \
+	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(2)]'; \
+	fi
+	@touch $@
+endef
+
+.PHONY: help env daily test lint types bench-math bench-sabr clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -16,18 +31,10 @@ help:            ## this list
 env: $(READY)    ## the environment, with uv where it is on PATH, else venv and pip
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, {v[0]}.{v[1]} found: make PYTHON=/path/to/python3.11 ...")'
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
-	else \
-	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
-	fi
-	@touch $(READY)
+	$(call install,$(VENV),dev)
 
 # ── the two commands ────────────────────────────────────────────────────────
-daily: $(READY)  ## land what is new, derive, build, check, report and export
+daily: $(READY)  ## land what is new, derive, build, check and export
 	@$(BIN)/hydra daily
 
 test: $(READY)   ## the whole test suite
@@ -42,5 +49,16 @@ lint: $(READY)   ## ruff and sqlfluff
 types: $(READY)  ## mypy
 	@$(BIN)/mypy
 
-clean:           ## the environment and caches; never the lake
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+# ── measurements ────────────────────────────────────────────────────────────
+bench-math: $(BENCH)/.ready  ## mathlib beside its peers: speed and error, into benchmarks/results
+	@$(BENCH)/bin/python -m benchmarks.math --date $(DATE)
+
+bench-sabr: $(READY)  ## which of SVI and SABR is steadier, into benchmarks/results
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.svi_or_sabr
+
+$(BENCH)/.ready: pyproject.toml constraints.txt
+	$(call install,$(BENCH),bench)
+
+# ── cleaning up ─────────────────────────────────────────────────────────────
+clean:           ## the environments and caches; never the lake
+	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -27,6 +27,8 @@ from mathlib._svi_slice import (
     total_variance,
 )
 from mathlib._svi_solver import (
+    NOISE_FLOOR,
+    NOISE_FREE_STRIKES,
     PRIOR_SD,
     Block,
     Floor,
@@ -47,6 +49,7 @@ _BLOCK = 32768  # quotes a block: more cost cache, fewer cost calls
 # The quotes' own error is looked at again after each of the first rounds.
 _FIRST_ROUNDS, _MAX_ITERATIONS = (4, 4, 8), 40
 _HINGE_ROUNDS = 3
+_LEAST_ERROR = 0.1  # of a quote's own error: however small the residuals, it is not less
 
 # Hinge points, in at-the-money deviations.
 _HINGE_X = np.concatenate([[0.0, 0.0], 0.5 * np.sinh(np.linspace(-3.6, 3.6, 25))])
@@ -135,8 +138,9 @@ def calibrate(
         non-decreasing in `t_years` at every k, from the near expiry to the far one.
     vol_error : array_like, shape (offsets[-1],), optional
         One standard deviation of each quote's vol, as from `quote_error`: it sets how far the
-        prior may pull a slice of few quotes, and `SviFit.covariance`.  Default: what the
-        residuals show.
+        prior may pull a slice of few quotes, and how `SviFit.covariance` follows from each
+        quote; its overall size is what the residuals show, where there are enough.  Default:
+        equal errors of that size.
 
     Returns
     -------
@@ -501,30 +505,66 @@ def _finish_block(block: Block, rows: IntArray, state: _State) -> None:
     miss = np.where(block.weight > 0.0, root - block.vol, 0.0)
     state.rmse_vol[rows] = np.sqrt((miss * miss).sum(axis=1) / block.n) * block.atm_vol
     noise = state.noise[rows]
-    precision = [
-        [row_sum(block.weight * jacobian[i] * jacobian[j]) for j in range(5)] for i in range(5)
-    ]
+    data = _weighted_products(block.weight, jacobian)
+    precision = data.copy()
     for i in range(5):
-        precision[i][i] = precision[i][i] + (noise / PRIOR_SD[i]) ** 2
-    inverse = _invert(np.stack([np.stack(row, axis=-1) for row in precision], axis=-2))
+        precision[:, i, i] += (noise / PRIOR_SD[i]) ** 2
+    inverse = _invert(precision)
     # Quotes' own errors, where given, spread through the estimator; else the residuals' error.
-    given = np.asarray(np.isfinite(block.error).any(axis=1))
-    error2 = np.where(np.isfinite(block.error), block.error**2, (noise * noise)[:, None])
-    w2 = block.weight**2 * error2
-    spread = np.stack(
-        [
-            np.stack([row_sum(w2 * jacobian[i] * jacobian[j]) for j in range(5)], axis=-1)
-            for i in range(5)
-        ],
-        axis=-2,
-    )
+    given = np.isfinite(block.error)
+    error2 = np.where(given, np.maximum(block.error, NOISE_FLOOR) ** 2, (noise * noise)[:, None])
+    spread = _weighted_products(block.weight**2 * error2, jacobian)
+    seen, total = row_sum(block.weight * miss * miss), row_sum(block.weight * error2)
+    spread *= _error_scale(seen, total, block.n, data, spread, inverse)[:, None, None]
     for i in range(5):
         spread[:, i, i] += (noise / PRIOR_SD[i]) ** 2 * noise**2
     sandwich = _product(_product(inverse, spread), inverse)
-    covariance = np.where(given[:, None, None], sandwich, inverse * (noise**2)[:, None, None])
+    covariance = np.where(
+        np.asarray(given.any(axis=1))[:, None, None],
+        sandwich,
+        inverse * (noise**2)[:, None, None],
+    )
     covariance[:, 1, :] *= block.scale[:, None]
     covariance[:, :, 1] *= block.scale[:, None]
     state.covariance[rows] = covariance
+
+
+def _error_scale(
+    seen: FloatArray,
+    total: FloatArray,
+    n: FloatArray,
+    data: FloatArray,
+    spread: FloatArray,
+    inverse: FloatArray,
+) -> FloatArray:
+    """Square of the factor on the quotes' own errors at which the residuals are as expected.
+
+    A mid is mostly nearer to the fair price than its spread allows, and how much nearer only the
+    scatter about the curve can say.  Slices of few quotes lean to 1.  No scatter at all comes of
+    prices that were smoothed, and is no proof of exact ones.
+
+    With weights W and the Jacobian J, `data` is J' W J and `spread` J' W E W J, E the squares of
+    the errors: the residuals r = (1 - J inverse J' W) e have E[r' W r] = tr(W E)
+    - 2 tr(inverse spread) + tr(inverse data inverse spread).  `seen` is r' W r, `total` tr(W E).
+    """
+    moved = _product(inverse, spread)
+    expected = total - 2.0 * _trace(moved) + _trace(_product(_product(inverse, data), moved))
+    belief = np.maximum(NOISE_FREE_STRIKES - n, 0.0) * total / n
+    scale = (seen + belief) / (np.maximum(expected, 0.0) + belief)
+    return np.asarray(np.maximum(scale, _LEAST_ERROR**2), dtype=np.float64)
+
+
+def _weighted_products(weight: FloatArray, jacobian: list[FloatArray]) -> FloatArray:
+    """J' W J of each slice, (n, 5, 5)."""
+    rows = [[row_sum(weight * left * right) for right in jacobian] for left in jacobian]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def _trace(matrix: FloatArray) -> FloatArray:
+    total = matrix[:, 0, 0]
+    for i in range(1, 5):
+        total = total + matrix[:, i, i]
+    return np.asarray(total, dtype=np.float64)
 
 
 def _product(left: FloatArray, right: FloatArray) -> FloatArray:

@@ -37,8 +37,8 @@ PRIOR_SD = (1.0, 1.0, 0.8, 0.8, 0.8)
 
 # Relative error of a vol quote: assumed where quotes come without their own and are too few to show
 # it; the least that is believed; and where errors that come with quotes must lie to be believed.
-NOISE_GUESS, _NOISE_FLOOR, _NOISE_GIVEN = 0.02, 1e-4, (2e-3, 0.3)
-_NOISE_FREE_STRIKES = 8  # from here on the residuals alone give the error
+NOISE_GUESS, NOISE_FLOOR, _NOISE_GIVEN = 0.02, 1e-4, (2e-3, 0.3)
+NOISE_FREE_STRIKES = 8  # from here on the residuals alone give the error
 _GIVEN_BELIEF = 5.0  # residuals that the quotes' own errors count for
 
 # Where the search may go.
@@ -144,10 +144,10 @@ def noise_of(theta: FloatArray, block: Block, assumed: FloatArray) -> FloatArray
     miss = _root(theta, block.x, block.scale) - block.vol
     squares = row_sum(block.weight * miss * miss)
     freedom = np.maximum(block.n - 5.0, 0.0)
-    belief = np.maximum(_NOISE_FREE_STRIKES - block.n, 0.0)
+    belief = np.maximum(NOISE_FREE_STRIKES - block.n, 0.0)
     belief += np.where(np.isfinite(block.error).any(axis=1), _GIVEN_BELIEF, 0.0)
     found = (squares + belief * assumed * assumed) / (freedom + belief)
-    return np.asarray(np.clip(np.sqrt(found), _NOISE_FLOOR, 1.0), dtype=np.float64)
+    return np.asarray(np.clip(np.sqrt(found), NOISE_FLOOR, 1.0), dtype=np.float64)
 
 
 # --- model in the slice's own units -------------------------------------------------------------

@@ -23,6 +23,7 @@ __all__ = ["FUNCTIONS", "register"]
 
 Array = NDArray[Any]
 _SVI = dict.fromkeys(("a", "b", "rho", "m", "sigma"), "DOUBLE")
+_MONEY = ("atm_iv", "skew", "curvature", "atm_iv_se", "skew_se", "curvature_se")
 
 
 class Function:
@@ -151,35 +152,32 @@ def _svi_surface(
     sizes: pa.Array,
     log_moneyness: pa.Array,
     vol: pa.Array,
-    weight: pa.Array,
+    vol_error: pa.Array,
     t_years: pa.Array,
     underlying: pa.Array,
     *,
     missing: Array,
 ) -> pa.Array:
     """Arbitrage-free SVI slices of a surface; slices of one underlying do not cross."""
-    whole = ~missing & _fits(sizes, (log_moneyness, vol, weight), (t_years, underlying))
-    sizes, log_moneyness, vol, weight, t_years, underlying = _only(
-        whole, sizes, log_moneyness, vol, weight, t_years, underlying
+    whole = ~missing & _fits(sizes, (log_moneyness, vol, vol_error), (t_years, underlying))
+    sizes, log_moneyness, vol, vol_error, t_years, underlying = _only(
+        whole, sizes, log_moneyness, vol, vol_error, t_years, underlying
     )
     slice_offsets, flat_sizes = _lists(sizes)
-    _, k = _lists(log_moneyness)
+    k, v, error = (_numbers(_lists(x)[1]) for x in (log_moneyness, vol, vol_error))
     offsets = np.concatenate([[0], np.cumsum(_numbers(flat_sizes).astype(np.int64))])
     row = np.repeat(np.arange(len(slice_offsets) - 1), np.diff(slice_offsets))
     local = _numbers(_lists(underlying)[1]).astype(np.int64)
     group = np.unique(np.stack([row, local], axis=1), axis=0, return_inverse=True)[1].ravel()
     t = _numbers(_lists(t_years)[1])
-    fit = svi.calibrate(
-        offsets,
-        _numbers(k),
-        _numbers(_lists(vol)[1]),
-        t,
-        _numbers(_lists(weight)[1]),
-        group=group,
-    )
+    fit = svi.calibrate(offsets, k, v, t, svi.error_weight(error, v), group=group, vol_error=error)
     fields = {name: getattr(fit, name) for name in (*_SVI, "rmse_vol")}
+    fields["share_inside"] = _share_inside(fit, offsets, k, v, error, t)
     fields["calendar_free"] = _calendar_free(fit, group, t)
-    slices = _struct({**fields, "status": fit.status}, missing=None)
+    columns = {name: _column(values, None) for name, values in fields.items()}
+    columns["covariance"] = _matrices(fit.covariance, fit.status != 0)
+    columns["status"] = pa.array(fit.status)
+    slices = pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
     counts = np.zeros(len(missing), dtype=np.int32)
     counts[whole] = np.diff(slice_offsets)
     ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
@@ -205,6 +203,50 @@ def _fits(
     for lists in by_slice:
         whole &= _lengths(lists) == n_slices
     return whole
+
+
+def _share_inside(
+    fit: svi.SviFit, offsets: Array, k: Array, vol: Array, error: Array, t: Array
+) -> Array:
+    """Share of each slice's quotes whose prices, give or take half a spread, hold the curve's.
+
+    A fair price that may be anywhere in the spread has an error of spread / sqrt(12).
+    """
+    row = np.repeat(np.arange(len(t)), np.diff(offsets))
+    raw = [getattr(fit, name)[row] for name in _SVI]
+    option = (1.0, np.exp(k), t[row])
+    model = black76.price(*option, np.sqrt(svi.total_variance(k, *raw) / t[row]))
+    half = np.sqrt(3.0) * error * black76.vega(*option, vol)
+    miss = np.abs(model - black76.price(*option, vol))
+    quoted = np.isfinite(miss) & np.isfinite(half)
+    # A mid on the edge of its spread is inside, however its last digit was rounded.
+    inside = quoted & (miss <= half * (1.0 + 1e-9) + 1e-12)
+    counts = np.bincount(row, weights=quoted, minlength=len(t))
+    return np.asarray(np.bincount(row, weights=inside, minlength=len(t)) / counts)
+
+
+def _matrices(values: Array, missing: Array) -> pa.ListArray:
+    """5 x 5 matrices as LISTs, row by row; NULL for missing ones."""
+    offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * 25)
+    return pa.ListArray.from_arrays(offsets, _column(values.ravel(), None), mask=pa.array(missing))
+
+
+def _covariances(array: pa.ListArray, missing: Array) -> tuple[Array, Array]:
+    """LISTs as (n, 5, 5), and which rows are missing: NULL or not of 25 numbers."""
+    missing = missing | (_lengths(array) != 25)
+    matrices = np.full((len(missing), 5, 5), np.nan)
+    (whole,) = _only(~missing, array)
+    matrices[~missing] = _numbers(_lists(whole)[1]).reshape(-1, 5, 5)
+    return matrices, missing
+
+
+def _svi_at_the_money(t_years: pa.Array, *rest: pa.Array, missing: Array) -> pa.Array:
+    """Vol at the forward, its slope and curvature in log-moneyness, with standard errors."""
+    *params, covariance = rest
+    a, b, rho, m, sigma = map(_numbers, params)
+    matrices, missing = _covariances(covariance, missing)
+    result = surface.at_the_money(a, b, rho, m, sigma, _numbers(t_years), matrices)
+    return _struct({name: result[name] for name in _MONEY}, missing)
 
 
 def _calendar_free(fit: svi.SviFit, group: Array, t: Array) -> Array:
@@ -250,12 +292,22 @@ _MOMENTS = (
     *("q01", "q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99"),
     *("p_down_10", "p_up_10", "variance_swap"),
 )
+_ERRORS = tuple(f"{name}_se" for name in _MOMENTS if name not in ("mass", "mean"))
 
 
 def _svi_moments(*params: pa.Array, missing: Array) -> pa.Array:
     """Moments, quantiles and tail probabilities of an SVI slice's density."""
     result = moments.from_svi(*map(_numbers, params))
     return _struct({name: result[name] for name in (*_MOMENTS, "status")}, missing)
+
+
+def _svi_moments_with_errors(*arguments: pa.Array, missing: Array) -> pa.Array:
+    """What svi_moments gives, with the standard errors that a slice's covariance makes."""
+    *params, covariance = arguments
+    forward, a, b, rho, m, sigma = map(_numbers, params)
+    matrices, missing = _covariances(covariance, missing)
+    result = moments.with_errors(forward, a, b, rho, m, sigma, matrices)
+    return _struct({name: result[name] for name in (*_MOMENTS, *_ERRORS, "status")}, missing)
 
 
 def _svi_delta_strike(
@@ -336,11 +388,22 @@ FUNCTIONS: Mapping[str, Function] = {
             "sizes": "INTEGER[]",
             "log_moneyness": "DOUBLE[]",
             "vol": "DOUBLE[]",
-            "weight": "DOUBLE[]",
+            "vol_error": "DOUBLE[]",
             "t_years": "DOUBLE[]",
             "underlying": "INTEGER[]",
         },
-        _fields((*_SVI, "rmse_vol"), calendar_free="BOOLEAN", status="TINYINT") + "[]",
+        _fields(
+            (*_SVI, "rmse_vol", "share_inside"),
+            calendar_free="BOOLEAN",
+            covariance="DOUBLE[]",
+            status="TINYINT",
+        )
+        + "[]",
+    ),
+    "svi_at_the_money": Function(
+        _svi_at_the_money,
+        _arguments(("t_years", *_SVI), covariance="DOUBLE[]"),
+        _fields(_MONEY),
     ),
     "svi_total_variance": Function(
         _svi_total_variance, _arguments(("log_moneyness", *_SVI)), "DOUBLE"
@@ -353,6 +416,11 @@ FUNCTIONS: Mapping[str, Function] = {
     ),
     "svi_moments": Function(
         _svi_moments, _arguments(("forward", *_SVI)), _fields(_MOMENTS, status="TINYINT")
+    ),
+    "svi_moments_with_errors": Function(
+        _svi_moments_with_errors,
+        _arguments(("forward", *_SVI), covariance="DOUBLE[]"),
+        _fields((*_MOMENTS, *_ERRORS), status="TINYINT"),
     ),
     "svi_delta_strike": Function(
         _svi_delta_strike,

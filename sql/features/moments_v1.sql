@@ -1,5 +1,7 @@
 -- Moments, quantiles and tail probabilities of the risk-neutral distribution at expiry,
--- one row an expiry; NULL where the slice is not of full quality.
+-- one row an expiry; NULL where the slice is not of full quality. Each has a standard
+-- error: how far the quotes' errors, scaled to their scatter about the curve, and the prior of
+-- the fit let it be off.
 --
 -- name: moments_v1
 -- status: draft
@@ -38,6 +40,25 @@
 --   q99 DOUBLE: 99 % quantile of price, quote unit
 --   p_down_10 DOUBLE: probability of a price 10 % or more below the forward
 --   p_up_10 DOUBLE: probability of a price 10 % or more above the forward
+--   variance_se DOUBLE: standard error of variance
+--   skew_se DOUBLE: standard error of skew
+--   kurtosis_se DOUBLE: standard error of kurtosis
+--   log_mean_se DOUBLE: standard error of log_mean
+--   log_variance_se DOUBLE: standard error of log_variance
+--   log_skew_se DOUBLE: standard error of log_skew
+--   log_kurtosis_se DOUBLE: standard error of log_kurtosis
+--   variance_swap_se DOUBLE: standard error of variance_swap
+--   q01_se DOUBLE: standard error of q01
+--   q05_se DOUBLE: standard error of q05
+--   q10_se DOUBLE: standard error of q10
+--   q25_se DOUBLE: standard error of q25
+--   q50_se DOUBLE: standard error of q50
+--   q75_se DOUBLE: standard error of q75
+--   q90_se DOUBLE: standard error of q90
+--   q95_se DOUBLE: standard error of q95
+--   q99_se DOUBLE: standard error of q99
+--   p_down_10_se DOUBLE: standard error of p_down_10
+--   p_up_10_se DOUBLE: standard error of p_up_10
 --   status TINYINT: 0 sound, else what is wrong, as mathlib.moments numbers it
 --   data_quality VARCHAR: the slice's: full, degraded or missing
 --   as_of TIMESTAMP WITH TIME ZONE: the cut-off
@@ -45,7 +66,7 @@
 
 with
 slices as (
-    select *, svi_moments(forward, a, b, rho, m, sigma) as moments
+    select *, svi_moments_with_errors(forward, a, b, rho, m, sigma, covariance) as moments
     from features.surface_v1
 )
 
@@ -72,6 +93,25 @@ select
     moments.q99 as q99,
     moments.p_down_10 as p_down_10,
     moments.p_up_10 as p_up_10,
+    moments.variance_se as variance_se,
+    moments.skew_se as skew_se,
+    moments.kurtosis_se as kurtosis_se,
+    moments.log_mean_se as log_mean_se,
+    moments.log_variance_se as log_variance_se,
+    moments.log_skew_se as log_skew_se,
+    moments.log_kurtosis_se as log_kurtosis_se,
+    moments.variance_swap_se as variance_swap_se,
+    moments.q01_se as q01_se,
+    moments.q05_se as q05_se,
+    moments.q10_se as q10_se,
+    moments.q25_se as q25_se,
+    moments.q50_se as q50_se,
+    moments.q75_se as q75_se,
+    moments.q90_se as q90_se,
+    moments.q95_se as q95_se,
+    moments.q99_se as q99_se,
+    moments.p_down_10_se as p_down_10_se,
+    moments.p_up_10_se as p_up_10_se,
     moments.status as status,
     data_quality, as_of, available_at
 from slices

@@ -22,13 +22,22 @@
 --   t_years DOUBLE: time to expiration, ACT/365
 --   rate DOUBLE: continuously compounded risk-free rate, decimal a year
 --   atm_iv DOUBLE: vol at the forward, decimal a year
+--   atm_iv_se DOUBLE: standard error of atm_iv, from the quotes' errors, scaled to their scatter
+--     about the curve; a wrong forward or a later revision of a settlement comes on top. NULL
+--     where no curve could be fitted
 --   a DOUBLE: SVI level of total variance; NULL unless data_quality is full, as for b to rmse_vol
 --   b DOUBLE: SVI slope of the wings, total variance for 1 of log-moneyness
 --   rho DOUBLE: SVI rotation, -1 to 1
 --   m DOUBLE: SVI shift, log-moneyness
 --   sigma DOUBLE: SVI curvature, log-moneyness
---   rmse_vol DOUBLE: weighted root mean square error of the fit, vol in decimal
---   share_inside DOUBLE: share of fitted quotes whose bid and ask vols enclose the curve
+--   rmse_vol DOUBLE: root mean square of curve less quote over the quotes used, vol in decimal
+--   share_inside DOUBLE: share of fitted quotes whose bid and ask enclose the curve's price; of
+--     settlements, within half a tick of it
+--   covariance DOUBLE[]: of the curve's coordinates, 5 x 5 by rows, as mathlib.svi has them: log
+--     of the least total variance, m, log of sigma, logits of the left and right slope over 2
+--   skew_estimate DOUBLE: slope of vol in log-moneyness at the forward, also of degraded
+--     slices, where few quotes leave much to the prior: to be read with its error
+--   skew_estimate_se DOUBLE: standard error of skew_estimate
 --   n_strikes INTEGER: strikes with a vol
 --   n_liquid INTEGER: strikes with a liquid option
 --   butterfly_free BOOLEAN: Durrleman's g is nowhere negative and the wings obey Lee's bound
@@ -44,7 +53,9 @@ chain as (
     select
         c.*, m.min_strikes, m.option_tick,
         ln(c.strike / c.forward) as k,
-        c.iv is not null and (c.price_source = 'quote' or c.settlement > m.option_tick)
+        -- A settlement of a tick is a floor and no price; sums of ticks are a hair off.
+        c.iv is not null
+            and (c.price_source = 'quote' or c.settlement > 1.000001 * m.option_tick)
             as is_usable,
         (c.option_type = 'C') = (c.strike >= c.forward) as is_otm
     from features.chain_v1 as c
@@ -72,13 +83,14 @@ slices as (
     group by market, session_date, price_source, as_of, series, expiry, expiration
 ),
 
--- One option a strike: a liquid one before another, then the out-of-the-money one.  The
--- error of a quote is half its spread, that of a settlement half a tick, both in vol.
+-- One option a strike: a liquid one before another, then the out-of-the-money one.  The fair
+-- price is anywhere in the spread, or within half a tick of a settlement: the standard
+-- deviation of either is its width / sqrt(12), here in vol.
 points as (
     select
         c.market, c.session_date, c.price_source, c.as_of, c.series, c.expiry,
         c.k, c.iv,
-        if(c.price_source = 'quote', c.ask - c.bid, c.option_tick) / 2 / nullif(c.vega, 0)
+        if(c.price_source = 'quote', c.ask - c.bid, c.option_tick) / sqrt(12) / nullif(c.vega, 0)
             as iv_error
     from chain as c
     join slices as s using (market, session_date, price_source, as_of, series, expiry)
@@ -96,8 +108,6 @@ point_lists as (
         market, session_date, price_source, as_of, series, expiry,
         list(k order by k) as ks,
         list(iv order by k) as ivs,
-        -- No quote counts more than one that is right to 0.05 vol points.
-        list(coalesce(1 / greatest(iv_error, 0.0005) ** 2, 0) order by k) as weights,
         list(iv_error order by k) as errors,
         arg_min(iv, abs(k)) as nearest_iv
     from points
@@ -106,7 +116,7 @@ point_lists as (
 
 numbered as (
     select
-        s.*, p.ks, p.ivs, p.weights, p.errors, p.nearest_iv,
+        s.*, p.ks, p.ivs, p.errors, p.nearest_iv,
         row_number() over (
             partition by s.market, s.session_date, s.price_source, s.as_of
             order by s.expiration, s.series
@@ -132,7 +142,7 @@ surfaces as (
             list(len(ks)::integer order by slice_number),
             flatten(list(ks order by slice_number)),
             flatten(list(ivs order by slice_number)),
-            flatten(list(weights order by slice_number)),
+            flatten(list(errors order by slice_number)),
             list(t_years order by slice_number),
             list(underlying_number::integer order by slice_number)
         ) as fits
@@ -149,37 +159,26 @@ fitted as (
 curves as (
     select
         *,
-        list_transform(
-            ks,
-            lambda x: sqrt((fit.a + fit.b * (fit.rho * (x - fit.m)
-                + sqrt((x - fit.m) ** 2 + fit.sigma ** 2))) / t_years)
-        ) as curve
+        svi_at_the_money(t_years, fit.a, fit.b, fit.rho, fit.m, fit.sigma, fit.covariance)
+            as money
     from fitted
 )
 
 select
     s.market, s.session_date, s.price_source, s.series, s.expiry, s.expiration, s.underlying,
     s.forward, s.forward_source, s.t_years, s.rate,
-    coalesce(
-        sqrt(
-            svi_total_variance(0.0, f.fit.a, f.fit.b, f.fit.rho, f.fit.m, f.fit.sigma) / s.t_years
-        ),
-        f.nearest_iv
-    ) as atm_iv,
+    coalesce(f.money.atm_iv, f.nearest_iv) as atm_iv,
+    f.money.atm_iv_se as atm_iv_se,
     if(s.is_thick, f.fit.a, null) as a,
     if(s.is_thick, f.fit.b, null) as b,
     if(s.is_thick, f.fit.rho, null) as rho,
     if(s.is_thick, f.fit.m, null) as m,
     if(s.is_thick, f.fit.sigma, null) as sigma,
     if(s.is_thick, f.fit.rmse_vol, null) as rmse_vol,
-    if(
-        s.is_thick,
-        list_avg(list_transform(
-            list_zip(f.curve, f.ivs, f.errors),
-            lambda x: coalesce(abs(x[1] - x[2]) <= x[3], false)::integer
-        )),
-        null
-    ) as share_inside,
+    if(s.is_thick, f.fit.share_inside, null) as share_inside,
+    if(s.is_thick, f.fit.covariance, null) as covariance,
+    f.money.skew as skew_estimate,
+    f.money.skew_se as skew_estimate_se,
     s.n_strikes::integer as n_strikes,
     s.n_liquid::integer as n_liquid,
     if(

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from etl.sources import sample
-from mathlib import density
+from mathlib import density, moments, surface
 
 SVI = ("a", "b", "rho", "m", "sigma")
 
@@ -102,6 +102,37 @@ def test_moments_are_near_the_truth(sample_lake, surfaces: pl.DataFrame) -> None
         assert row["q05"] == pytest.approx(true["q05"], rel=0.02)
         assert row["q95"] == pytest.approx(true["q95"], rel=0.02)
         assert row["p_down_10"] == pytest.approx(true["p_down_10"], abs=0.02)
+
+
+def test_the_truth_lies_within_three_standard_errors(sample_lake, surfaces: pl.DataFrame) -> None:
+    with sample_lake.connect() as connection:
+        found = connection.sql("from features.moments_v1").pl()
+    keys = ["market", "session_date", "price_source", "as_of", "series", "expiry"]
+    every = surfaces.join(found.drop("forward", "t_years", "data_quality", "available_at"), on=keys)
+    true = [every[f"{name}_true"].to_numpy() for name in SVI]
+    money = surface.at_the_money(*true, every["t_years_true"].to_numpy())
+    truths = {
+        "atm_iv": money["atm_iv"],
+        "skew_estimate": money["skew"],
+        **moments.from_svi(every["forward_true"].to_numpy(), *true),
+    }
+
+    def share_within(errors: float, name: str, rows: pl.Series) -> float:
+        z = (every[name].to_numpy() - truths[name]) / every[f"{name}_se"].to_numpy()
+        z = z[rows.to_numpy()]
+        return float(np.mean(np.abs(z[~np.isnan(z)]) <= errors))
+
+    full = every["data_quality"] == "full"
+    quotes, final = every["price_source"] == "quote", every["price_source"] == "settlement"
+    for rows in (full & quotes, full & final):
+        for name in ("atm_iv", "skew_estimate", "log_variance", "log_skew", "log_kurtosis", "q05"):
+            assert share_within(3.0, name, rows) >= 0.95, name
+            assert share_within(0.25, name, rows) < 0.6, name  # nor are they much too wide
+    thin = (every["data_quality"] == "degraded") & quotes
+    for name in ("atm_iv", "skew_estimate"):
+        assert share_within(3.0, name, thin) >= 0.95, name
+    # A vol at the money without an error is that of the nearest quote, where no curve was fitted.
+    assert every.filter(pl.col("fit_status") == 0)["skew_estimate_se"].null_count() == 0
 
 
 def test_quotes_and_open_interest_are_exact(sample_lake) -> None:

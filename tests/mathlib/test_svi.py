@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from mathlib import black76, svi
+from mathlib import black76, surface, svi
 
 Array = NDArray[np.float64]
 Slice = tuple[float, float, float, float, float]
@@ -552,6 +552,57 @@ def test_error_bars_of_the_coordinates_hold_the_truth() -> None:
         variance = np.einsum("in,nij,jn->n", slope, fit.covariance, slope)
         z = (np.sqrt(svi.total_variance(0.0, *params(fit))) - scale) / np.sqrt(variance)
         assert 0.8 < np.sqrt(np.mean(z**2)) < 1.3
+
+
+def test_the_residuals_say_how_large_errors_are_of_which_the_quotes_say_the_ratios() -> None:
+    rng = np.random.default_rng(13)
+    raw, t, scale = random_slices(rng, 300)
+    offsets, k, vol = noisy_chains(rng, raw, t, scale, 12, 30, 0.0)
+    error = 0.02 * vol * np.exp(rng.normal(size=k.size))
+    noisy = vol + error * rng.normal(size=k.size)
+
+    def fit(factor: float) -> svi.SviFit:
+        given = factor * error
+        weight = 1.0 / error**2
+        return svi.calibrate(offsets, k, noisy, t, weight, vol_error=given)
+
+    def atm_z(found: svi.SviFit) -> Array:
+        money = surface.at_the_money(*params(found), t, found.covariance)
+        return (money["atm_iv"] - scale / np.sqrt(t)) / money["atm_iv_se"]
+
+    for factor in (1.0, 3.0):  # spreads three times as wide as what mids are off by
+        assert 0.6 < np.sqrt(np.mean(atm_z(fit(factor)) ** 2)) < 1.3, factor
+    # Smoothed prices have no residuals: a tenth of the given error stays.
+    smooth = svi.calibrate(offsets, k, vol, t, vol_error=error)
+    whole = svi.calibrate(offsets, k, noisy, t, vol_error=error)
+    size, full = (np.sqrt(x.covariance[:, 0, 0]) for x in (smooth, whole))
+    assert 0.05 < np.median(size / full) < 0.3
+
+
+def test_quotes_without_a_spread_have_the_error_of_their_residuals() -> None:
+    rng = np.random.default_rng(14)
+    raw, t, scale = random_slices(rng, 40)
+    offsets, k, vol = noisy_chains(rng, raw, t, scale, 15, 30, 0.01)
+    locked = svi.calibrate(offsets, k, vol, t, vol_error=np.zeros(k.size))
+    equal = svi.calibrate(offsets, k, vol, t, vol_error=0.01 * np.ones(k.size))
+    sizes = [
+        surface.at_the_money(*params(fit), t, fit.covariance)["atm_iv_se"]
+        for fit in (locked, equal)
+    ]
+    np.testing.assert_allclose(sizes[0], sizes[1], rtol=0.25)
+
+
+def test_few_quotes_take_the_errors_that_come_with_them() -> None:
+    k, vol = np.array([-0.1, 0.0, 0.12, 0.2]), np.array([0.32, 0.30, 0.30, 0.31])
+    errors = [
+        surface.at_the_money(*params(fit), 0.25, fit.covariance)["atm_iv_se"].item()
+        for fit in (
+            svi.calibrate([0, 4], k, vol, [0.25], vol_error=np.full(4, error))
+            for error in (0.004, 0.016)
+        )
+    ]
+    assert 0.5 < errors[0] / 0.004 < 1.1
+    assert 2.0 < errors[1] / errors[0] < 4.5
 
 
 def test_share_of_quotes_that_hold_the_fit() -> None:

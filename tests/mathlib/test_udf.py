@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -20,6 +21,8 @@ from mathlib import american, black76, density, flows, moments, surface, svi, ud
 #: An admissible slice of 0.3 years, and its parameters as SQL.
 SLICE = (0.012, 0.08, -0.3, 0.02, 0.2)
 PARAMS = ", ".join(map(str, SLICE))
+#: A covariance of its coordinates.
+COVARIANCE = 1e-3 * (np.eye(5) + 0.2)
 
 #: A call of every function that gives a value, by name.
 CALLS = {
@@ -29,7 +32,7 @@ CALLS = {
         "[5]",
         "[-0.2, -0.1, 0.0, 0.1, 0.2]",
         "[0.33, 0.31, 0.30, 0.305, 0.32]",
-        "[1.0, 1.0, 1.0, 1.0, 1.0]",
+        "[0.01, 0.01, 0.01, 0.01, 0.01]",
         "[0.3]",
         "[1]",
     ],
@@ -37,6 +40,8 @@ CALLS = {
     "svi_butterfly_free": [*map(str, SLICE)],
     "svi_density": ["100.0", *map(str, SLICE)],
     "svi_moments": ["100.0", *map(str, SLICE)],
+    "svi_at_the_money": ["0.3", *map(str, SLICE), str(COVARIANCE.ravel().tolist())],
+    "svi_moments_with_errors": ["100.0", *map(str, SLICE), str(COVARIANCE.ravel().tolist())],
     "svi_delta_strike": ["0.25", "100.0", "0.3", *map(str, SLICE), "true"],
     "svi_constant_maturity": [
         *("0.25", "true", "0.3"),
@@ -252,6 +257,48 @@ def test_moments(sql: duckdb.DuckDBPyConnection) -> None:
         np.testing.assert_array_equal(got[name].to_numpy(), want[name])
 
 
+def covariances(n: int, seed: int = 5) -> np.ndarray:
+    mix = 0.03 * np.random.default_rng(seed).normal(size=(n, 5, 5))
+    return mix @ np.swapaxes(mix, 1, 2)
+
+
+def test_moments_with_errors(sql: duckdb.DuckDBPyConnection) -> None:
+    n = 2100
+    spread = covariances(n)
+    rows = slices(n).with_columns(covariance=pl.Series(spread.reshape(n, 25).tolist()))
+    text = "svi_moments_with_errors(forward, a, b, rho, m, sigma, covariance)"
+    got = column(sql, text, rows).struct.unnest()
+    want = moments.with_errors(*numpy(rows, "forward", "a", "b", "rho", "m", "sigma"), spread)
+    assert set(got.columns) == set(want)
+    for name in got.columns:
+        np.testing.assert_array_equal(got[name].to_numpy(), want[name], err_msg=name)
+
+
+def test_at_the_money(sql: duckdb.DuckDBPyConnection) -> None:
+    n = 2100
+    spread = covariances(n)
+    rows = slices(n).with_columns(
+        t=pl.Series(np.linspace(0.05, 1.0, n)),
+        covariance=pl.Series(spread.reshape(n, 25).tolist()),
+    )
+    got = column(sql, "svi_at_the_money(t, a, b, rho, m, sigma, covariance)", rows)
+    want = surface.at_the_money(*numpy(rows, "a", "b", "rho", "m", "sigma", "t"), spread)
+    assert got.struct.fields == list(want)
+    for name in want:
+        np.testing.assert_array_equal(got.struct.field(name).to_numpy(), want[name], err_msg=name)
+
+
+def test_a_covariance_is_25_numbers(sql: duckdb.DuckDBPyConnection) -> None:
+    for wrong in ("[1.0]", "[]::double[]", str([1.0] * 26)):
+        assert value(sql, f"svi_at_the_money(0.3, {PARAMS}, {wrong})") is None
+        assert value(sql, f"svi_moments_with_errors(100.0, {PARAMS}, {wrong})") is None
+    # A gap in it costs the errors alone.
+    gap = str([1e-3] * 24)[:-1] + ", null]"
+    money = value(sql, f"svi_at_the_money(0.3, {PARAMS}, {gap})")
+    assert money["atm_iv"] == value(sql, f"sqrt(svi_total_variance(0.0, {PARAMS}) / 0.3)")
+    assert money["atm_iv_se"] is None
+
+
 def test_delta_strike(sql: duckdb.DuckDBPyConnection) -> None:
     n = 2500
     rows = slices(n).with_columns(
@@ -285,11 +332,11 @@ def test_constant_maturity(sql: duckdb.DuckDBPyConnection) -> None:
 
 # --- surfaces and chains: LIST arguments --------------------------------------------------------
 
-LISTS = ("sizes", "k", "vol", "weight", "t", "underlying")
+LISTS = ("sizes", "k", "vol", "error", "t", "underlying")
 SURFACE = f"svi_surface({', '.join(LISTS)})"
 SURFACE_TYPES = {
     "sizes": pl.List(pl.Int32),
-    **dict.fromkeys(("k", "vol", "weight", "t"), pl.List(pl.Float64)),
+    **dict.fromkeys(("k", "vol", "error", "t"), pl.List(pl.Float64)),
     "underlying": pl.List(pl.Int32),
 }
 
@@ -311,7 +358,7 @@ def surfaces(n: int, seed: int = 4) -> list[dict[str, Any]]:
                 "vol": (
                     0.3 - 0.1 * flat + 0.4 * flat**2 + rng.normal(0, 0.003, flat.size)
                 ).tolist(),
-                "weight": rng.uniform(0.5, 2.0, flat.size).tolist(),
+                "error": rng.uniform(0.001, 0.02, flat.size).tolist(),
                 "t": t.tolist(),
                 "underlying": rng.integers(0, 2, count).tolist(),
             }
@@ -324,26 +371,63 @@ def fitted(row: dict[str, Any]) -> list[dict[str, Any]]:
     if not row["sizes"]:
         return []
     offsets = np.concatenate([[0], np.cumsum(row["sizes"])])
-    vectors = [np.array(row[name], dtype=float) for name in ("k", "vol", "t", "weight")]
-    fit = svi.calibrate(offsets, *vectors, group=np.array(row["underlying"]))
+    k, vol, t, error = (np.array(row[name], dtype=float) for name in ("k", "vol", "t", "error"))
+    weight = svi.error_weight(error, vol)
+    group = np.array(row["underlying"])
+    fit = svi.calibrate(offsets, k, vol, t, weight, group=group, vol_error=error)
     names = ("a", "b", "rho", "m", "sigma", "rmse_vol", "status")
     return [
-        {name: None if np.isnan(x := getattr(fit, name)[i].item()) else x for name in names}
+        {
+            **{name: None if np.isnan(x := getattr(fit, name)[i].item()) else x for name in names},
+            "covariance": None if fit.status[i] else fit.covariance[i].ravel().tolist(),
+        }
         for i in range(len(row["sizes"]))
     ]
 
 
-def without_flag(found: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+def without_flags(found: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     if found is None:
         return None
-    return [{name: x for name, x in one.items() if name != "calendar_free"} for one in found]
+    flags = ("calendar_free", "share_inside")
+    return [{name: x for name, x in one.items() if name not in flags} for one in found]
 
 
 def test_a_surface_is_what_a_call_of_its_own_gives(sql: duckdb.DuckDBPyConnection) -> None:
     rows = surfaces(60)
     got = column(sql, SURFACE, pl.DataFrame(rows, schema=SURFACE_TYPES)).to_list()
-    assert [without_flag(found) for found in got] == [fitted(row) for row in rows]
+    assert [without_flags(found) for found in got] == [fitted(row) for row in rows]
     assert {one["status"] for found in got for one in found} >= {0, 1}
+
+
+def test_a_quote_without_an_error_is_left_out(sql: duckdb.DuckDBPyConnection) -> None:
+    k = np.linspace(-0.3, 0.3, 9)
+    row = {"sizes": [9], "k": k.tolist(), "vol": (0.3 + k**2).tolist(), "error": [0.01] * 9,
+           "t": [0.3], "underlying": [0]}  # fmt: skip
+    less = {**row, **{name: row[name][:8] for name in ("k", "vol", "error")}, "sizes": [8]}
+    wild = {**row, "vol": [*row["vol"][:8], 2.0]}
+    out = [{**wild, "error": [0.01] * 8 + [bad]} for bad in (math.nan, math.inf, None)]
+    first, *rest = column(sql, SURFACE, pl.DataFrame([less, *out], schema=SURFACE_TYPES)).to_list()
+    assert rest == [first] * 3
+
+
+def test_share_inside_is_of_prices_within_half_a_spread(sql: duckdb.DuckDBPyConnection) -> None:
+    """The slow twin: each bid and ask, and whether the curve's price lies between."""
+    rng = np.random.default_rng(6)
+    forward, t, n = 80.0, 0.3, 13
+    k = np.linspace(-0.4, 0.4, n)
+    strike, call = forward * np.exp(k), k > 0.0
+    vol = np.sqrt(svi.total_variance(k, *SLICE) / t) * (1 + 0.02 * rng.normal(size=n))
+    mid = black76.price(forward, strike, t, vol, 0.03, call)
+    half = mid * rng.uniform(0.01, 0.15, n)
+    error = svi.quote_error(mid - half, mid + half, forward, strike, t, vol, 0.03)
+    row = {"sizes": [n], "k": k.tolist(), "vol": vol.tolist(), "error": error.tolist(),
+           "t": [t], "underlying": [0]}  # fmt: skip
+    ((found,),) = column(sql, SURFACE, pl.DataFrame([row], schema=SURFACE_TYPES)).to_list()
+    curve = np.sqrt(svi.total_variance(k, *(found[x] for x in udf._SVI)) / t)
+    price = black76.price(forward, strike, t, curve, 0.03, call)
+    inside = (mid - half <= price) & (price <= mid + half)
+    assert 0 < inside.sum() < n
+    assert found["share_inside"] == pytest.approx(inside.mean())
 
 
 def test_slices_of_one_underlying_do_not_cross(sql: duckdb.DuckDBPyConnection) -> None:
@@ -352,7 +436,7 @@ def test_slices_of_one_underlying_do_not_cross(sql: duckdb.DuckDBPyConnection) -
         "sizes": [9, 9, 9],
         "k": np.tile(k, 3).tolist(),
         "vol": np.concatenate([0.4 + k**2, 0.1 + k**2, 0.1 + k**2]).tolist(),
-        "weight": [1.0] * 27,
+        "error": [0.01] * 27,
         "t": [0.2, 0.25, 0.25],
         "underlying": [0, 0, 1],
     }
@@ -395,7 +479,7 @@ BROKEN = {
     "a NULL size": {"sizes": [None]},
     "sizes that cancel": {"sizes": [7, -2], "t": [0.3, 0.4], "underlying": [1, 1]},
     "a short list of vols": {"vol": [0.3]},
-    "no weights": {"weight": []},
+    "no errors": {"error": []},
     "no time": {"t": []},
     "two times": {"t": [0.3, 0.4]},
     "no underlying": {"underlying": []},
@@ -411,14 +495,14 @@ def test_a_surface_that_does_not_fit_together_is_null_and_its_neighbours_stand(
         "sizes": [5],
         "k": [-0.2, -0.1, 0.0, 0.1, 0.2],
         "vol": [0.33, 0.31, 0.30, 0.305, 0.32],
-        "weight": [1.0] * 5,
+        "error": [0.01] * 5,
         "t": [0.3],
         "underlying": [1],
     }
     rows = [good, good | broken, good]
     got = column(sql, SURFACE, pl.DataFrame(rows, schema=SURFACE_TYPES)).to_list()
     assert got[1] is None
-    assert without_flag(got[0]) == without_flag(got[2]) == fitted(good)
+    assert without_flags(got[0]) == without_flags(got[2]) == fitted(good)
 
 
 def test_null_quotes_are_left_out(sql: duckdb.DuckDBPyConnection) -> None:
@@ -426,11 +510,11 @@ def test_null_quotes_are_left_out(sql: duckdb.DuckDBPyConnection) -> None:
         "sizes": [6],
         "k": [-0.2, -0.1, 0.0, 0.1, 0.2, 0.3],
         "vol": [0.33, 0.31, 0.30, None, 0.32, 0.34],
-        "weight": [1.0, 1.0, 1.0, 1.0, 1.0, None],
+        "error": [0.01, 0.01, 0.01, 0.01, 0.01, None],
         "t": [0.3],
         "underlying": [1],
     }
-    fewer = row | {"sizes": [4], "weight": [1.0] * 4}
+    fewer = row | {"sizes": [4], "error": [0.01] * 4}
     fewer |= {name: [row[name][i] for i in (0, 1, 2, 4)] for name in ("k", "vol")}
     got = column(sql, SURFACE, pl.DataFrame([row, fewer], schema=SURFACE_TYPES)).to_list()
     assert got[0][0]["status"] == 0
@@ -524,6 +608,9 @@ def test_an_option_that_is_neither_call_nor_put_is_left_out(
 # --- whatever the numbers -----------------------------------------------------------------------
 
 _NUMBER = st.one_of(st.sampled_from(ODD), st.none(), st.floats())
+_MATRIX = st.one_of(
+    st.none(), st.lists(_NUMBER, max_size=3), st.lists(_NUMBER, min_size=25, max_size=25)
+)
 _SCALARS = [name for name in CALLS if name not in {"svi_surface", "zero_gamma"}]
 
 
@@ -534,13 +621,15 @@ def test_odd_numbers_cost_their_row_at_most(
     sql: duckdb.DuckDBPyConnection, name: str, data: st.DataObject
 ) -> None:
     kinds = list(udf.FUNCTIONS[name].arguments.values())
-    draw = {"DOUBLE": _NUMBER, "BOOLEAN": st.one_of(st.none(), st.booleans())}
+    draw = {"DOUBLE": _NUMBER, "BOOLEAN": st.one_of(st.none(), st.booleans()), "DOUBLE[]": _MATRIX}
     drawn = data.draw(st.lists(st.tuples(*(draw[kind] for kind in kinds)), min_size=1, max_size=6))
-    literal = {"true": True, "false": False}
-    good = tuple(literal[x] if x in literal else float(x) for x in CALLS[name])
-    types = {
-        f"x{i}": pl.Boolean if kind == "BOOLEAN" else pl.Float64 for i, kind in enumerate(kinds)
+    good = tuple(json.loads(x) for x in CALLS[name])
+    column_types = {
+        "DOUBLE": pl.Float64,
+        "BOOLEAN": pl.Boolean,
+        "DOUBLE[]": pl.List(pl.Float64),
     }
+    types = {f"x{i}": column_types[kind] for i, kind in enumerate(kinds)}
     rows = pl.DataFrame([good, *drawn, good], schema=types, orient="row")
     got = column(sql, f"{name}({', '.join(types)})", rows).to_list()
     assert len(got) == len(drawn) + 2

@@ -12,6 +12,8 @@ import pytest
 
 NORMAL = NormalDist()
 CURVE = ("a", "b", "rho", "m", "sigma")
+#: All the error is in log w: a standard deviation of 2 %.
+COVARIANCE = [4e-4] + [0.0] * 24
 FORWARD, YEARS, VOL = 90.0, 0.2, 0.3
 W = VOL**2 * YEARS
 
@@ -29,13 +31,14 @@ def flat(bench, **values: Any) -> dict[str, Any]:
         "t_years": YEARS,
         "atm_iv": VOL,
         **dict(zip(CURVE, (W, 0.0, 0.0, 0.0, 0.1), strict=True)),
+        "covariance": COVARIANCE,
         "data_quality": "full",
         "as_of": cut_off,
         "available_at": bench.at("18:55"),
         **values,
     }
     if row["data_quality"] != "full":
-        row |= dict.fromkeys(CURVE)
+        row |= dict.fromkeys((*CURVE, "covariance"))
     return row
 
 
@@ -100,6 +103,32 @@ def test_moments_are_the_lognormals(bench) -> None:
     assert (row["status"], row["data_quality"]) == (0, "full")
 
 
+def test_errors_are_those_of_the_lognormal(bench) -> None:
+    """A flat slice errs in its level alone: each error is the derivative to ln w times 2 %."""
+    bench.given("surface_v1", flat(bench, b=1e-9))
+    (row,) = bench.derive("moments_v1")
+    size, growth, deviation = 0.02, math.exp(W), math.sqrt(W)
+    expected = {
+        "variance": FORWARD**2 * growth * W,
+        "skew": W * growth * (math.sqrt(growth - 1) + (growth + 2) / (2 * math.sqrt(growth - 1))),
+        "log_mean": W / 2,
+        "log_variance": W,
+        "variance_swap": W,
+    }
+    for name, slope in expected.items():
+        assert row[f"{name}_se"] == pytest.approx(size * slope, rel=1e-3), name
+    assert row["log_skew_se"] == pytest.approx(0.0, abs=1e-6)
+    assert row["log_kurtosis_se"] == pytest.approx(0.0, abs=1e-6)
+    for name in ("q01", "q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99"):
+        z = NORMAL.inv_cdf(int(name[1:]) / 100)
+        slope = row[name] * abs(z * deviation / 2 - W / 2)
+        assert row[f"{name}_se"] == pytest.approx(size * slope, rel=2e-3, abs=1e-5), name
+    for name, level in (("p_down_10", 0.9), ("p_up_10", 1.1)):
+        d = (math.log(level) + W / 2) / deviation
+        slope = NORMAL.pdf(d) * abs(W / 2 - math.log(level)) / (2 * deviation)
+        assert row[f"{name}_se"] == pytest.approx(size * slope, rel=1e-3), name
+
+
 @pytest.mark.parametrize("quality", ["degraded", "missing"])
 def test_a_slice_without_a_curve_has_a_row_and_no_moments(bench, quality: str) -> None:
     bench.given("surface_v1", flat(bench, data_quality=quality))
@@ -108,3 +137,4 @@ def test_a_slice_without_a_curve_has_a_row_and_no_moments(bench, quality: str) -
     assert row["forward"] == FORWARD
     for name in ("mass", "mean", "variance", "log_skew", "q50", "p_up_10", "status"):
         assert row[name] is None
+    assert {value for name, value in row.items() if name.endswith("_se")} == {None}

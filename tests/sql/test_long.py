@@ -16,7 +16,7 @@ _CURVE = ("return_1d", "roll_yield", "term_slope", "volume", "open_interest")
 _VOLS = [f"rv_{kind}_{days}d" for kind in ("cc", "range") for days in (5, 21, 63)]
 _MOMENTS = (
     *("log_variance", "log_skew", "log_kurtosis", "skew", "kurtosis", "variance_swap"),
-    *("p_down_10", "p_up_10"),
+    *("log_variance_se", "log_skew_se", "log_kurtosis_se", "p_down_10", "p_up_10"),
 )
 _COT = [
     f"{trader}_{measure}"

@@ -11,7 +11,7 @@ import pytest
 FORWARD = 90.0
 YEARS = 0.25
 EXPIRY = date(2025, 6, 5)
-CURVE = ("a", "b", "rho", "m", "sigma", "rmse_vol", "share_inside", "butterfly_free")
+CURVE = ("a", "b", "rho", "m", "sigma", "rmse_vol", "share_inside", "covariance", "butterfly_free")
 EIGHT = (78.0, 82.0, 86.0, 90.0, 94.0, 98.0, 102.0, 106.0)
 
 
@@ -72,7 +72,7 @@ def test_eight_liquid_strikes_give_a_curve(bench) -> None:
     assert row["butterfly_free"]
     assert row["calendar_free"]
     assert row["atm_iv"] == pytest.approx(smile(FORWARD), abs=1e-4)
-    assert row["rmse_vol"] < 1e-4
+    assert row["rmse_vol"] < 2e-4
     assert row["share_inside"] == 1.0
     for strike in EIGHT:
         k = math.log(strike / FORWARD)
@@ -89,6 +89,69 @@ def test_seven_give_the_vol_at_the_money_and_nothing_else(bench) -> None:
     assert {name: row[name] for name in (*CURVE, "calendar_free")} == dict.fromkeys(
         (*CURVE, "calendar_free")
     )
+
+
+def skew_of_the_smile() -> float:
+    h = 1e-5
+    return (smile(FORWARD * math.exp(h)) - smile(FORWARD * math.exp(-h))) / (2 * h)
+
+
+def test_every_fitted_slice_has_a_skew_estimate_with_its_error(bench) -> None:
+    """Of a thin one it is mostly what smiles are like, and the error is the larger."""
+    found = [surface(bench, *one_a_strike(bench, EIGHT[i:j]))[0] for i, j in ((0, 8), (2, 6))]
+    assert [row["data_quality"] for row in found] == ["full", "degraded"]
+    full, thin = found
+    assert full["skew_estimate"] == pytest.approx(skew_of_the_smile(), abs=0.01)
+    for row in found:
+        assert abs(row["skew_estimate"] - skew_of_the_smile()) < 3 * row["skew_estimate_se"]
+        assert 0 < row["atm_iv_se"] < 0.02
+    assert thin["skew_estimate_se"] > full["skew_estimate_se"]
+    assert len(full["covariance"]) == 25
+
+
+def test_the_error_of_a_thin_slice_follows_its_spreads(bench) -> None:
+    narrow, wide = (
+        surface(bench, *one_a_strike(bench, EIGHT[2:6], ask=1.0 + width))[0] for width in (0.1, 0.4)
+    )
+    assert wide["atm_iv_se"] > 2 * narrow["atm_iv_se"]
+    # (ask - bid) / sqrt(12) / vega is a quote's own error.
+    assert 0.3 < narrow["atm_iv_se"] / (0.1 / math.sqrt(12) / 15.0) < 1.1
+
+
+def test_a_wide_quote_counts_for_less(bench) -> None:
+    """The error of a quote is its spread over vega, of a settlement a tick over vega."""
+    rows = one_a_strike(bench, EIGHT)
+    off = {**rows[5], "iv": rows[5]["iv"] + 0.05}
+    miss = []
+    for ask in (1.1, 6.0):
+        rows[5] = {**off, "ask": ask}
+        (row,) = surface(bench, *rows)
+        miss.append(abs(row["atm_iv"] - smile(FORWARD)))
+    assert miss[1] < 0.2 * miss[0]
+    for changes in ({"vega": None}, {"vega": 0.0}):
+        rows[5] = {**off, **changes}
+        (row,) = surface(bench, *rows)
+        assert row["atm_iv"] == pytest.approx(smile(FORWARD), abs=2e-4)  # left out
+        assert row["data_quality"] == "full"
+
+
+def test_share_inside_counts_quotes_that_hold_the_curve(bench) -> None:
+    rows = one_a_strike(bench, EIGHT)
+    rows[0]["iv"] += 0.02
+    rows[7]["iv"] += 0.02
+    (row,) = surface(bench, *rows)
+    assert 0 < row["share_inside"] < 1
+    wide = [{**row, "ask": 3.0} for row in rows]
+    (row,) = surface(bench, *wide)
+    assert row["share_inside"] == 1
+
+
+def test_a_slice_that_cannot_be_fitted_has_a_vol_without_an_error(bench) -> None:
+    (row,) = surface(bench, *one_a_strike(bench, EIGHT[3:5]))
+    assert (row["fit_status"], row["data_quality"]) == (1, "degraded")
+    assert row["atm_iv"] is not None
+    for name in ("atm_iv_se", "skew_estimate", "skew_estimate_se"):
+        assert row[name] is None
 
 
 def test_strikes_are_counted_and_not_options(bench) -> None:
@@ -122,7 +185,7 @@ def test_the_out_of_the_money_option_speaks_for_its_strike(bench) -> None:
     wrong = [option(bench, x, "P" if otm(x) == "C" else "C", 0.9) for x in EIGHT]
     (row,) = surface(bench, *one_a_strike(bench, EIGHT), *wrong)
     assert row["atm_iv"] == pytest.approx(smile(FORWARD), abs=1e-4)
-    assert row["rmse_vol"] < 1e-4
+    assert row["rmse_vol"] < 2e-4
 
 
 def test_an_illiquid_option_stays_out_of_a_thick_slice(bench) -> None:
@@ -133,7 +196,7 @@ def test_an_illiquid_option_stays_out_of_a_thick_slice(bench) -> None:
     rows.append(option(bench, 110.0, "C", 0.9, is_liquid=False))
     (row,) = surface(bench, *rows)
     assert (row["n_strikes"], row["n_liquid"]) == (9, 8)
-    assert row["rmse_vol"] < 1e-4
+    assert row["rmse_vol"] < 2e-4
 
 
 def test_one_option_is_enough_for_a_vol_at_the_money(bench) -> None:

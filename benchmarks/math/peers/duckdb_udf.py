@@ -75,7 +75,7 @@ class Work:
                 "rate": np.full(row.size, inputs.RATE),
                 "is_call": self.is_call,
                 "vol": self.vols.mid,
-                "weight": self.vols.weight,
+                "vol_error": self.vols.error,
             },
             "slices": {
                 "forward": self.chains.forward,
@@ -84,7 +84,7 @@ class Work:
             "smiles": {
                 "ks": self._lists(self.vols.log_moneyness),
                 "vols": self._lists(self.vols.mid),
-                "weights": self._lists(self.vols.weight),
+                "vol_errors": self._lists(self.vols.error),
                 "t_years": self.chains.t_years,
             },
         }
@@ -121,8 +121,9 @@ class Work:
             self.vols.log_moneyness,
             vol,
             self.chains.t_years,
-            self.vols.weight,
+            svi.error_weight(self.vols.error, vol),
             group=self.groups,
+            vol_error=self.vols.error,
         )
 
     def calibrate(self) -> svi.SviFit:
@@ -192,8 +193,8 @@ def parts(work: Work) -> list[Part]:
             "svi_surface",
             "slices",
             smiles,
-            "select svi_surface([len(ks)::int], ks, vols, weights, [t_years], [0])[1].sigma as out"
-            " from smiles",
+            "select svi_surface([len(ks)::int], ks, vols, vol_errors, [t_years], [0])[1].sigma"
+            " as out from smiles",
             work.calibrate,
             _field("out"),
             lambda fit: fit.sigma,

@@ -96,6 +96,6 @@ def measure(sizes: Sizes) -> list[Line]:
             sizes,
             sizes.slow_slices,
             need=300.0,
-            note="SviInterpolatedSmileSection a slice, vega-weighted, its own first guess, with EndCriteria",
+            note="SviInterpolatedSmileSection a slice: vega-weighted, its guess, EndCriteria given",
         ),
     ]

@@ -16,7 +16,7 @@ smiles as (
         any_value(t_years) as t_years,
         list(log_moneyness order by strike) as ks,
         list(vol order by strike) as vols,
-        list(weight order by strike) as weights,
+        list(vol_error order by strike) as vol_errors,
         sum(greeks(forward, strike, t_years, vol, rate, is_call).gamma) as gamma
     from quoted
     group by smile
@@ -26,7 +26,7 @@ smiles as (
 fitted as (
     select
         *,
-        svi_surface([len(ks)::integer], ks, vols, weights, [t_years], [0::integer])[1] as fit
+        svi_surface([len(ks)::integer], ks, vols, vol_errors, [t_years], [0::integer])[1] as fit
     from smiles
 )
 
