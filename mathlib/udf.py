@@ -120,13 +120,16 @@ def _implied_vol(
     """The volatility at which Black-76, with early exercise where is_american, gives the price."""
     p, f, k, t, r = map(_numbers, (price, forward, strike, t_years, rate))
     call, early = _booleans(is_call), _booleans(is_american)
-    vol = np.full(len(missing), np.nan)
-    status = np.zeros(len(missing), dtype=np.int8)
-    for rows, solve in (
-        (~early & ~missing, black76.implied_vol),
-        (early & ~missing, american.european_equivalent_vol),
-    ):
-        if rows.any():
+    if not early.any():  # most batches are of one exercise: nothing to sort
+        vol, status = black76.implied_vol(p, f, k, t, r, call)
+    elif early.all():
+        vol, status = american.european_equivalent_vol(p, f, k, t, r, call)
+    else:
+        vol, status = np.empty(len(p)), np.empty(len(p), dtype=np.int8)
+        for rows, solve in (
+            (~early, black76.implied_vol),
+            (early, american.european_equivalent_vol),
+        ):
             vol[rows], status[rows] = solve(p[rows], f[rows], k[rows], t[rows], r[rows], call[rows])
     return _struct({"vol": vol, "status": status}, missing)
 

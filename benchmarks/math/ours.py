@@ -81,13 +81,13 @@ def book_by_strike(book: Book) -> dict[str, FloatArray]:
     """Price and seven Greeks of every option, and the dealer's exposures by strike, in USD."""
     o = book.options
     option = (o.forward, o.strike, o.t_years, o.vol, o.rate, o.is_call)
-    greeks = black76.greeks(*option)
-    exposures = flows.exposures(*option, book.quantity, book.multiplier)
+    values = black76.price_and_greeks(*option)
     signs = flows.signs("calls_long_puts_short", o.is_call)
-    usd = {flow: signs * exposures[name] for flow, name in FLOWS.items()}
+    usd = flows.exposures_of(values, o.forward, signs * book.quantity, book.multiplier)
     by_strike = {
-        flow: np.bincount(book.strike_number, values, book.n_strikes).astype(np.float64, copy=False)
-        for flow, values in usd.items()
+        flow: np.bincount(book.strike_number, usd[name], book.n_strikes).astype(
+            np.float64, copy=False
+        )
+        for flow, name in FLOWS.items()
     }
-    price = black76.price(*option)
-    return {"price": price, **{name: greeks[name] for name in GREEKS}, **by_strike}
+    return {**values, **by_strike}
