@@ -56,7 +56,10 @@ def in_blocks(
     shape = np.broadcast_shapes(*(argument.shape for argument in arguments))
     flat = [np.broadcast_to(argument, shape).reshape(-1) for argument in arguments]
     size = flat[0].size
-    results = tuple(np.empty(size, dtype) for dtype in dtypes)
+    # The results of a dtype are rows of one table: a large one comes in huge pages, where arrays of
+    # their own cost a page fault for every 512 values.
+    tables = {dtype: iter(np.empty((dtypes.count(dtype), size), dtype)) for dtype in set(dtypes)}
+    results = tuple(next(tables[dtype]) for dtype in dtypes)
     with np.errstate(all="ignore"):
         for start in range(0, size, BLOCK):
             block = slice(start, start + BLOCK)

@@ -27,7 +27,6 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
@@ -47,6 +46,7 @@ __all__ = [
     "greeks",
     "implied_vol",
     "price",
+    "price_and_greeks",
     "rho",
     "speed",
     "theta",
@@ -55,11 +55,17 @@ __all__ = [
     "vomma",
 ]
 
-_SQRT_2 = float(np.sqrt(2.0))
+_SQRT_HALF = float(np.sqrt(0.5))
 _SQRT_2PI = float(np.sqrt(2.0 * np.pi))
+_DENSITY_AT_0 = 1.0 / _SQRT_2PI
 _LOG_SQRT_2PI = float(np.log(_SQRT_2PI))
 _SQRT_HALF_PI = float(np.sqrt(0.5 * np.pi))
 _EPS = float(np.finfo(np.float64).eps)
+_SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
+#: Half the total standard deviation below which differences of Mills' ratios lose digits.
+_SMALL_T = 0.02
+#: Past this many standard deviations every price is 0; the bound keeps infinities out.
+_FAR = 1e4
 
 
 class Status(IntEnum):
@@ -99,55 +105,32 @@ def option_arguments(
 # -------------------------------------------------------------------------------------- price
 
 
-def _log_ratio(low: FloatArray, high: FloatArray) -> FloatArray:
-    """``ln(high/low) >= 0``, relatively precise when the two are close."""
-    return np.log1p((high - low) / low)
+def _log_ratio(low: FloatArray, gap: FloatArray) -> FloatArray:
+    """``ln((low + gap)/low) >= 0``, relatively precise when the gap is small."""
+    return np.log1p(gap / low)
 
 
 def _mills(x: FloatArray) -> FloatArray:
     """Mills' ratio ``N(-x)/n(x)``."""
-    return np.asarray(_SQRT_HALF_PI * special.erfcx(x / _SQRT_2))
+    return np.asarray(_SQRT_HALF_PI * special.erfcx(_SQRT_HALF * x))
 
 
 def _mills_gap(h: FloatArray, t: FloatArray) -> FloatArray:
-    """``M(h - t) - M(h + t)`` for ``t >= 0``, to full relative precision.
+    """``M(h - t) - M(h + t)`` for ``0 <= t < _SMALL_T``, to full relative precision.
 
-    Below ``t = 0.02`` the difference loses digits and its Taylor series about ``h`` is used:
+    There the difference of the two would lose digits; this is its Taylor series about ``h`` with
     ``M' = h M - 1`` and ``M^(n+2) = h M^(n+1) + (n + 1) M^(n)``.
     """
-    gap = _mills(h - t) - _mills(h + t)
-    small = t < 0.02
-    if small.any():
-        x, u = h[small], t[small]
-        m0 = _mills(x)
-        m1 = x * m0 - 1.0
-        m2 = x * m1 + m0
-        m3 = x * m2 + 2.0 * m1
-        m4 = x * m3 + 3.0 * m2
-        m5 = x * m4 + 4.0 * m3
-        m6 = x * m5 + 5.0 * m4
-        m7 = x * m6 + 6.0 * m5
-        u2 = u * u
-        gap[small] = -2.0 * u * (m1 + u2 / 6.0 * (m3 + u2 / 20.0 * (m5 + u2 / 42.0 * m7)))
-    return gap
-
-
-def _normalised_price(k: FloatArray, s: FloatArray) -> FloatArray:
-    """Undiscounted out-of-the-money price over ``min(F, K)``; 0 where ``s`` is 0."""
-    alive = s > 0.0
-    sd = np.where(alive, s, 1.0)
-    # Past 1e4 standard deviations the price is 0; the bound keeps infinities out.
-    h = np.minimum(k / sd, 1e4)
-    t = 0.5 * sd
-    d1 = t - h
-    density = np.exp(-0.5 * d1 * d1) / _SQRT_2PI
-    far = d1 > 1.0
-    # Where d1 is large the first Mills' ratio overflows; 1 - c is then the small number.
-    low = _mills_gap(np.where(far, t, h), t)
-    c = density * low
-    if far.any():
-        c[far] = 1.0 - density[far] * (_mills(d1[far]) + _mills((h + t)[far]))
-    return np.where(alive, c, 0.0)
+    m0 = _mills(h)
+    m1 = h * m0 - 1.0
+    m2 = h * m1 + m0
+    m3 = h * m2 + 2.0 * m1
+    m4 = h * m3 + 3.0 * m2
+    m5 = h * m4 + 4.0 * m3
+    m6 = h * m5 + 5.0 * m4
+    m7 = h * m6 + 6.0 * m5
+    t2 = t * t
+    return -2.0 * t * (m1 + t2 / 6.0 * (m3 + t2 / 20.0 * (m5 + t2 / 42.0 * m7)))
 
 
 def _usable(
@@ -165,21 +148,154 @@ def _usable(
     )
 
 
-def price_block(
-    forward: FloatArray,
-    strike: FloatArray,
-    t_years: FloatArray,
-    vol: FloatArray,
-    rate: FloatArray,
-    is_call: BoolArray,
-) -> FloatArray:
+class _Terms:
+    """Price and Greeks [4]_ of one block of rows, with what they share computed once.
+
+    All of them rest on ``v = F n(d1) = K n(d2)`` and on two tails in money, ``F N(-|d1|)`` and
+    ``K N(-|d2|)``, which are ``v`` times Mills' ratios.  Tails are taken at positive arguments and
+    reflected by ``N(x) = 1 - N(-x)``, so that neither they nor their complements cancel.  In the
+    terms of the module's notes ``d1, d2`` are ``h + t, h - t`` where ``F >= K``, else ``t - h,
+    -h - t``.
+
+    Each attribute is computed when it is first asked for.  A row without a price or without
+    Greeks holds anything here; `evaluate_block` makes it NaN.
+    """
+
+    def __init__(
+        self,
+        forward: FloatArray,
+        strike: FloatArray,
+        t_years: FloatArray,
+        vol: FloatArray,
+        rate: FloatArray,
+        is_call: BoolArray,
+    ) -> None:
+        self.forward, self.t_years, self.vol, self.rate = forward, t_years, vol, rate
+        self.call = is_call.astype(np.float64)
+        self.sqrt_t = np.sqrt(t_years)
+        # With s = 0 this leaves t = 0, since half of the smallest float is 0, and so no time value.
+        self.s = np.maximum(vol * self.sqrt_t, _SMALLEST)
+        self.forward_minus_strike = forward - strike
+        self.low = np.minimum(forward, strike)
+        k = _log_ratio(self.low, np.abs(self.forward_minus_strike))
+        self.h = np.minimum(k / self.s, _FAR)
+        self.t = 0.5 * self.s
+        self.x = self.h - self.t
+        self.v = self.low * np.exp(-0.5 * self.x * self.x) * _DENSITY_AT_0
+        signed_h = np.copysign(self.h, self.forward_minus_strike)
+        self.d1 = signed_h + self.t
+        self.d2 = signed_h - self.t
+        self.discount = np.exp(-rate * t_years)
+
+    @cached_property
+    def tail1(self) -> FloatArray:
+        """``F N(-|d1|)`` with the sign of ``d1``."""
+        return np.copysign(self.v * _mills(np.abs(self.d1)), self.d1)
+
+    @cached_property
+    def tail2(self) -> FloatArray:
+        """``K N(-|d2|)`` with the sign of ``d2``."""
+        return np.copysign(self.v * _mills(np.abs(self.d2)), self.d2)
+
+    @cached_property
+    def discounted_v(self) -> FloatArray:
+        return self.discount * self.v
+
+    @cached_property
+    def density(self) -> FloatArray:
+        """Discounted normal density at ``d1``."""
+        return self.discounted_v / self.forward
+
+    @cached_property
+    def density_d2(self) -> FloatArray:
+        """By how much delta falls as ``s`` grows, per unit of ``ln s``."""
+        return self.density * self.d2
+
+    @cached_property
+    def half_over_t(self) -> FloatArray:
+        """``d(ln s)/dT``."""
+        return 0.5 / self.t_years
+
+    @cached_property
+    def price(self) -> FloatArray:
+        # Out of the money: the difference of both tails, with the nearer one reflected at x < 0.
+        time_value = self.low * np.signbit(self.x) - self.tail1 + self.tail2
+        small = np.flatnonzero(self.t < _SMALL_T)
+        if small.size:
+            time_value[small] = self.v[small] * _mills_gap(self.h[small], self.t[small])
+        intrinsic = np.maximum((2.0 * self.call - 1.0) * self.forward_minus_strike, 0.0)
+        return self.discount * (intrinsic + time_value)
+
+    @cached_property
+    def delta(self) -> FloatArray:
+        # N(d1) for a call, N(d1) - 1 for a put: a whole number and a tail.
+        whole = self.call - np.signbit(self.d1)
+        return self.discount * (whole - self.tail1 / self.forward)
+
+    @cached_property
+    def gamma(self) -> FloatArray:
+        return self.density / (self.forward * self.s)
+
+    @cached_property
+    def vega(self) -> FloatArray:
+        return self.discounted_v * self.sqrt_t
+
+    @cached_property
+    def theta(self) -> FloatArray:
+        return self.rate * self.price - self.vega * self.vol * self.half_over_t
+
+    @cached_property
+    def rho(self) -> FloatArray:
+        return -self.t_years * self.price
+
+    @cached_property
+    def vanna(self) -> FloatArray:
+        return -self.density_d2 / self.vol
+
+    @cached_property
+    def charm(self) -> FloatArray:
+        return self.rate * self.delta + self.density_d2 * self.half_over_t
+
+    @cached_property
+    def vomma(self) -> FloatArray:
+        return self.vega * self.d1 * self.d2 / self.vol
+
+    @cached_property
+    def speed(self) -> FloatArray:
+        return -self.gamma / self.forward * (self.d1 / self.s + 1.0)
+
+    @cached_property
+    def color(self) -> FloatArray:
+        return self.gamma * (self.rate + (1.0 - self.d1 * self.d2) * self.half_over_t)
+
+
+def evaluate_block(names: tuple[str, ...], *option: NDArray[Any]) -> tuple[FloatArray, ...]:
+    """``price`` and Greeks of these names for flat arrays of one length, without checks."""
+    forward, strike, t_years, vol, rate, _ = option
+    terms = _Terms(*option)
+    values: tuple[FloatArray, ...] = tuple(getattr(terms, name) for name in names)
+    priced = _usable(forward, strike, t_years, rate) & (vol >= 0.0) & np.isfinite(vol)
+    alive = priced & (vol > 0.0) & (t_years > 0.0)
+    if alive.all():
+        return values
+    return tuple(
+        np.where(priced if name == "price" else alive, array, np.nan)
+        for name, array in zip(names, values, strict=True)
+    )
+
+
+def price_block(*option: NDArray[Any]) -> FloatArray:
     """`price` of flat arrays of one length, without checks of dtype and shape."""
-    usable = _usable(forward, strike, t_years, rate) & (vol >= 0.0) & np.isfinite(vol)
-    low = np.minimum(forward, strike)
-    k = _log_ratio(low, np.maximum(forward, strike))
-    c = _normalised_price(k, vol * np.sqrt(t_years))
-    intrinsic = np.maximum(np.where(is_call, forward - strike, strike - forward), 0.0)
-    return np.where(usable, np.exp(-rate * t_years) * (intrinsic + low * c), np.nan)
+    return evaluate_block(("price",), *option)[0]
+
+
+def _evaluate(names: tuple[str, ...], *option: ArrayLike) -> dict[str, FloatArray]:
+    values = in_blocks(
+        lambda *block: evaluate_block(names, *block),
+        (np.float64,) * len(names),
+        *option_arguments(*option),
+    )
+    return dict(zip(names, values, strict=True))
 
 
 def price(
@@ -217,12 +333,7 @@ def price(
     ValueError
         The shapes do not broadcast.
     """
-    (result,) = in_blocks(
-        lambda *a: (price_block(*a),),
-        (np.float64,),
-        *option_arguments(forward, strike, t_years, vol, rate, is_call),
-    )
-    return result
+    return _evaluate(("price",), forward, strike, t_years, vol, rate, is_call)["price"]
 
 
 # --------------------------------------------------------------------------------- implied vol
@@ -314,7 +425,7 @@ def _householder(
     d1 = t - h
     d2 = -t - h
     first = _mills(-sign * d1) - sign * _mills(-d2)
-    small = t < 0.02
+    small = t < _SMALL_T
     if small.any():
         first[small] = _mills_gap(h[small], t[small])
     error = np.log(first) - 0.5 * d1 * d1 - _LOG_SQRT_2PI - log_target
@@ -391,7 +502,9 @@ def implied_vol_block(
     everything = bool(solvable.all())
     rows = slice(None) if everything else np.flatnonzero(solvable)
     complement = (bound[rows] - undiscounted[rows]) / low[rows]
-    s, settled = _solve_normalised(_log_ratio(low[rows], high[rows]), c[rows], complement)
+    s, settled = _solve_normalised(
+        _log_ratio(low[rows], high[rows] - low[rows]), c[rows], complement
+    )
     vol[rows] = np.where(settled, s / np.sqrt(t_years[rows]), np.nan)
     if not settled.all():
         status[rows] = np.where(settled, Status.SOLVED, Status.NOT_CONVERGED)
@@ -456,96 +569,8 @@ def implied_vol(
 # -------------------------------------------------------------------------------------- Greeks
 
 
-class _Terms:
-    """What the Greeks share, for one block of rows; NaN where a Greek is not defined."""
-
-    def __init__(
-        self,
-        forward: FloatArray,
-        strike: FloatArray,
-        t_years: FloatArray,
-        vol: FloatArray,
-        rate: FloatArray,
-        is_call: BoolArray,
-    ) -> None:
-        self.arguments = (forward, strike, t_years, vol, rate, is_call)
-        good = _usable(forward, strike, t_years, rate) & np.isfinite(vol)
-        good &= (vol > 0.0) & (t_years > 0.0)
-        self.forward = np.where(good, forward, np.nan)
-        self.t_years, self.vol, self.rate = t_years, vol, rate
-        self.sqrt_t = np.sqrt(t_years)
-        self.s = vol * self.sqrt_t
-        low = np.minimum(self.forward, strike)
-        k = _log_ratio(low, np.maximum(self.forward, strike))
-        h = np.where(forward >= strike, k, -k) / self.s
-        self.d1 = h + 0.5 * self.s
-        self.d2 = h - 0.5 * self.s
-        self.discount = np.exp(-rate * t_years)
-        self.density = self.discount * np.exp(-0.5 * self.d1 * self.d1) / _SQRT_2PI
-        self.sign = np.where(is_call, 1.0, -1.0)
-
-    @cached_property
-    def price(self) -> FloatArray:
-        return np.where(np.isnan(self.forward), np.nan, price_block(*self.arguments))
-
-    def delta(self) -> FloatArray:
-        return np.asarray(self.sign * self.discount * special.ndtr(self.sign * self.d1))
-
-    def gamma(self) -> FloatArray:
-        return self.density / (self.forward * self.s)
-
-    def vega(self) -> FloatArray:
-        return self.forward * self.density * self.sqrt_t
-
-    def theta(self) -> FloatArray:
-        decay = self.forward * self.density * self.vol / (2.0 * self.sqrt_t)
-        return self.rate * self.price - decay
-
-    def rho(self) -> FloatArray:
-        return -self.t_years * self.price
-
-    def vanna(self) -> FloatArray:
-        return -self.density * self.d2 / self.vol
-
-    def charm(self) -> FloatArray:
-        return self.rate * self.delta() + self.density * self.d2 / (2.0 * self.t_years)
-
-    def vomma(self) -> FloatArray:
-        return self.vega() * self.d1 * self.d2 / self.vol
-
-    def speed(self) -> FloatArray:
-        return -self.gamma() / self.forward * (self.d1 / self.s + 1.0)
-
-    def color(self) -> FloatArray:
-        return self.gamma() * (self.rate + (1.0 - self.d1 * self.d2) / (2.0 * self.t_years))
-
-
-_GREEKS: dict[str, Callable[[_Terms], FloatArray]] = {
-    "delta": _Terms.delta,
-    "gamma": _Terms.gamma,
-    "vega": _Terms.vega,
-    "theta": _Terms.theta,
-    "rho": _Terms.rho,
-    "vanna": _Terms.vanna,
-    "charm": _Terms.charm,
-    "vomma": _Terms.vomma,
-    "speed": _Terms.speed,
-    "color": _Terms.color,
-}
-
-
-def greeks_block(names: tuple[str, ...], *arguments: NDArray[Any]) -> tuple[FloatArray, ...]:
-    """The Greeks of these names for flat arrays, without checks of dtype and shape."""
-    terms = _Terms(*arguments)
-    return tuple(_GREEKS[name](terms) for name in names)
-
-
-def _evaluate(names: tuple[str, ...], *arguments: ArrayLike) -> tuple[FloatArray, ...]:
-    return in_blocks(
-        lambda *block: greeks_block(names, *block),
-        (np.float64,) * len(names),
-        *option_arguments(*arguments),
-    )
+_GREEKS = ("delta", "gamma", "vega", "theta", "rho", "vanna", "charm")
+_FURTHER_GREEKS = ("vomma", "speed", "color")
 
 
 def greeks(
@@ -567,9 +592,28 @@ def greeks(
         name gives it.  NaN where an input is NaN, infinite or not positive (time and vol
         included: at expiry the Greeks are not defined); ``rate`` may have any sign.
     """
-    names = tuple(_GREEKS)
-    values = _evaluate(names, forward, strike, t_years, vol, rate, is_call)
-    return dict(zip(names, values, strict=True))
+    return _evaluate(_GREEKS + _FURTHER_GREEKS, forward, strike, t_years, vol, rate, is_call)
+
+
+def price_and_greeks(
+    forward: ArrayLike,
+    strike: ArrayLike,
+    t_years: ArrayLike,
+    vol: ArrayLike,
+    rate: ArrayLike = 0.0,
+    is_call: ArrayLike = True,
+) -> dict[str, FloatArray]:
+    """Price, delta, gamma, vega, theta, rho, vanna and charm in one pass [4]_.
+
+    Arguments and errors are those of `price`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``price delta gamma vega theta rho vanna charm``, each as the function of that name gives
+        it, to the last digit: at expiry there is a price, the Greeks are NaN.
+    """
+    return _evaluate(("price", *_GREEKS), forward, strike, t_years, vol, rate, is_call)
 
 
 def delta(
@@ -584,7 +628,7 @@ def delta(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("delta",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("delta",), forward, strike, t_years, vol, rate, is_call)["delta"]
 
 
 def gamma(
@@ -599,7 +643,7 @@ def gamma(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("gamma",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("gamma",), forward, strike, t_years, vol, rate, is_call)["gamma"]
 
 
 def vega(
@@ -614,7 +658,7 @@ def vega(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("vega",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("vega",), forward, strike, t_years, vol, rate, is_call)["vega"]
 
 
 def theta(
@@ -629,7 +673,7 @@ def theta(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("theta",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("theta",), forward, strike, t_years, vol, rate, is_call)["theta"]
 
 
 def rho(
@@ -644,7 +688,7 @@ def rho(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("rho",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("rho",), forward, strike, t_years, vol, rate, is_call)["rho"]
 
 
 def vanna(
@@ -659,7 +703,7 @@ def vanna(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("vanna",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("vanna",), forward, strike, t_years, vol, rate, is_call)["vanna"]
 
 
 def charm(
@@ -674,7 +718,7 @@ def charm(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("charm",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("charm",), forward, strike, t_years, vol, rate, is_call)["charm"]
 
 
 def vomma(
@@ -689,7 +733,7 @@ def vomma(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("vomma",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("vomma",), forward, strike, t_years, vol, rate, is_call)["vomma"]
 
 
 def speed(
@@ -704,7 +748,7 @@ def speed(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("speed",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("speed",), forward, strike, t_years, vol, rate, is_call)["speed"]
 
 
 def color(
@@ -719,4 +763,4 @@ def color(
 
     Arguments, NaN and errors as in `greeks`.
     """
-    return _evaluate(("color",), forward, strike, t_years, vol, rate, is_call)[0]
+    return _evaluate(("color",), forward, strike, t_years, vol, rate, is_call)["color"]

@@ -11,6 +11,7 @@ Chains come in the ragged layout: chain ``i`` is rows ``offsets[i]`` up to ``off
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -28,7 +29,7 @@ from mathlib._arrays import (
     in_blocks,
 )
 
-__all__ = ["CONVENTIONS", "ZeroGamma", "exposures", "signs", "zero_gamma"]
+__all__ = ["CONVENTIONS", "ZeroGamma", "exposures", "exposures_of", "signs", "zero_gamma"]
 
 #: Sign of a dealer's position in calls and in puts.
 CONVENTIONS: dict[str, tuple[float, float]] = {
@@ -38,6 +39,9 @@ CONVENTIONS: dict[str, tuple[float, float]] = {
 }
 
 DAYS_PER_YEAR = 365.0
+
+#: The Greeks that exposures are made of.
+_GREEKS = ("gamma", "vanna", "charm")
 
 #: Range of the factor on all forwards in which `zero_gamma` looks.
 SCALE_RANGE = (0.5, 2.0)
@@ -98,22 +102,81 @@ def exposures(
 
     def kernel(*block: NDArray[Any]) -> tuple[FloatArray, ...]:
         *option, quantity, multiplier = block
-        gamma, vanna, charm = black76.greeks_block(("gamma", "vanna", "charm"), *option)
-        usd_per_delta = quantity * multiplier * option[0]
-        return (
-            gamma * option[0] * usd_per_delta * 0.01,
-            vanna * usd_per_delta * 0.01,
-            charm * usd_per_delta / DAYS_PER_YEAR,
-        )
+        gamma, vanna, charm = black76.evaluate_block(_GREEKS, *option)
+        return _usd(gamma, vanna, charm, option[0], quantity, multiplier)
 
-    gex, vanna, charm = in_blocks(
-        kernel,
-        (np.float64,) * 3,
-        *black76.option_arguments(forward, strike, t_years, vol, rate, is_call),
-        as_float("quantity", quantity),
-        as_float("multiplier", multiplier),
+    return _named(
+        in_blocks(
+            kernel,
+            (np.float64,) * 3,
+            *black76.option_arguments(forward, strike, t_years, vol, rate, is_call),
+            as_float("quantity", quantity),
+            as_float("multiplier", multiplier),
+        )
     )
-    return {"gex": gex, "vanna": vanna, "charm": charm}
+
+
+def exposures_of(
+    greeks: Mapping[str, ArrayLike],
+    forward: ArrayLike,
+    quantity: ArrayLike,
+    multiplier: ArrayLike,
+) -> dict[str, FloatArray]:
+    """`exposures` from Greeks that are there already.
+
+    Parameters
+    ----------
+    greeks : mapping of str to array_like
+        ``gamma``, ``vanna`` and ``charm``, as of `mathlib.black76.price_and_greeks`; further
+        entries are not looked at.
+    forward, quantity, multiplier : array_like
+        As in `exposures`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        As `exposures`, to the last digit.
+
+    Raises
+    ------
+    KeyError
+        A Greek is missing.
+    TypeError
+        An argument does not hold real numbers.
+    ValueError
+        The shapes do not broadcast.
+    """
+    return _named(
+        in_blocks(
+            _usd,
+            (np.float64,) * 3,
+            *(as_float(name, greeks[name]) for name in _GREEKS),
+            as_float("forward", forward),
+            as_float("quantity", quantity),
+            as_float("multiplier", multiplier),
+        )
+    )
+
+
+def _usd(
+    gamma: FloatArray,
+    vanna: FloatArray,
+    charm: FloatArray,
+    forward: FloatArray,
+    quantity: FloatArray,
+    multiplier: FloatArray,
+) -> tuple[FloatArray, ...]:
+    usd_per_delta = quantity * multiplier * forward
+    usd_per_percent = usd_per_delta * 0.01
+    return (
+        gamma * forward * usd_per_percent,
+        vanna * usd_per_percent,
+        charm * usd_per_delta / DAYS_PER_YEAR,
+    )
+
+
+def _named(values: tuple[NDArray[Any], ...]) -> dict[str, FloatArray]:
+    return dict(zip(("gex", "vanna", "charm"), values, strict=True))
 
 
 def signs(convention: str, is_call: ArrayLike) -> FloatArray:
@@ -138,7 +201,7 @@ def signs(convention: str, is_call: ArrayLike) -> FloatArray:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention {convention!r} is none of {', '.join(CONVENTIONS)}")
     call, put = CONVENTIONS[convention]
-    return np.where(as_bool("is_call", is_call), call, put)
+    return np.asarray(put + (call - put) * as_bool("is_call", is_call))
 
 
 class _Chains:

@@ -146,7 +146,7 @@ def _greeks(
 ) -> pa.Array:
     """Black-76 delta, gamma, vega (per 1.00 vol), theta (per year), vanna, charm (per year)."""
     f, k, t, v, r = map(_numbers, (forward, strike, t_years, vol, rate))
-    result = black76.greeks(f, k, t, v, r, _booleans(is_call))
+    result = black76.price_and_greeks(f, k, t, v, r, _booleans(is_call))
     names = ("delta", "gamma", "vega", "theta", "vanna", "charm")
     return _struct({name: result[name] for name in names}, missing)
 

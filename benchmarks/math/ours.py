@@ -82,8 +82,8 @@ def book_by_strike(book: Book) -> dict[str, FloatArray]:
     o = book.options
     option = (o.forward, o.strike, o.t_years, o.vol, o.rate, o.is_call)
     values = black76.price_and_greeks(*option)
-    signs = flows.signs("calls_long_puts_short", o.is_call)
-    usd = flows.exposures_of(values, o.forward, signs * book.quantity, book.multiplier)
+    position = flows.signs("calls_long_puts_short", o.is_call) * book.quantity
+    usd = flows.exposures_of(values, o.forward, position, book.multiplier)
     by_strike = {
         flow: np.bincount(book.strike_number, usd[name], book.n_strikes).astype(
             np.float64, copy=False

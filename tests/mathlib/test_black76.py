@@ -313,6 +313,38 @@ def test_greeks_keep_twelve_digits_thirty_standard_deviations_out() -> None:
                 assert abs(ours[name][i] - want) <= 1e-12 * abs(want) + mp.mpf(1e-290)
 
 
+@pytest.mark.parametrize("is_call", [True, False])
+def test_delta_and_price_do_not_cancel_at_large_total_stdev(is_call: bool) -> None:
+    # Here d1 > 0 > d2: the tail of one leg is tiny and the complement of the other.
+    option = draw(300, 12, 1.0, (1.0, 10.0))
+    option["is_call"] = np.full(300, is_call)
+    ours = black76.price_and_greeks(**option)
+    with mp.workdps(60):
+        for i, row in enumerate(zip(*option.values(), strict=True)):
+            exact = Exact(*row)
+            assert abs(ours["price"][i] / exact.value() - 1) <= 1e-13
+            assert abs(ours["delta"][i] / exact.derivative(f=1) - 1) <= 1e-13
+
+
+def test_price_and_greeks_are_those_of_each_name_to_the_last_digit() -> None:
+    option = draw(BLOCK + 5, 10, 8.0, (1e-3, 5.0))
+    for name, bad in (("t_years", 0.0), ("vol", 0.0), ("forward", np.nan), ("rate", np.inf)):
+        option[name][:: 7 + len(name)] = bad
+    ours = black76.price_and_greeks(**option)
+    assert list(ours) == ["price", "delta", "gamma", "vega", "theta", "rho", "vanna", "charm"]
+    for name, values in ours.items():
+        np.testing.assert_array_equal(values, getattr(black76, name)(**option), err_msg=name)
+    assert black76.price_and_greeks(100, [90, 110], 1, [[0.1], [0.2]])["charm"].shape == (2, 2)
+
+
+def test_at_expiry_there_is_a_price_and_no_greek() -> None:
+    for change in ({"t_years": 0.0}, {"vol": 0.0}):
+        option = {"forward": 100.0, "strike": [90.0, 110.0], "t_years": 1.0, "vol": 0.3, **change}
+        ours = black76.price_and_greeks(**option)
+        np.testing.assert_array_equal(ours.pop("price"), [10.0, 0.0])
+        assert all(np.isnan(values).all() for values in ours.values())
+
+
 def test_published_greeks_of_futures_options() -> None:
     # Haug through QuantLib's testGreekValues.
     call, put = (

@@ -65,6 +65,26 @@ def test_exposures_of_a_holder_scale_and_pass_nan_on() -> None:
         flows.exposures(**OPTION, quantity="all", multiplier=1.0)
 
 
+def test_exposures_of_greeks_that_are_there() -> None:
+    greeks = black76.price_and_greeks(**OPTION)
+    quantity = np.array([120.0, 0.0, 500.0, np.nan, 80.0])
+    held = flows.exposures(**OPTION, quantity=quantity, multiplier=400.0)
+    shared = flows.exposures_of(greeks, OPTION["forward"], quantity, 400.0)
+    assert list(shared) == list(held) == ["gex", "vanna", "charm"]
+    # A dealer's exposures come from the dealer's position.
+    sign = flows.signs("calls_long_puts_short", OPTION["is_call"])
+    dealers = flows.exposures_of(greeks, OPTION["forward"], sign * quantity, 400.0)
+    for name, values in held.items():
+        np.testing.assert_array_equal(shared[name], values)
+        np.testing.assert_array_equal(dealers[name], sign * values)
+    with pytest.raises(KeyError, match="charm"):
+        flows.exposures_of({"gamma": 1.0, "vanna": 1.0}, 84.0, 1.0, 400.0)
+    with pytest.raises(TypeError, match="vanna must hold real numbers"):
+        flows.exposures_of({**greeks, "vanna": "much"}, 84.0, 1.0, 400.0)
+    with pytest.raises(ValueError, match="shape"):
+        flows.exposures_of(greeks, 84.0, [1.0, 2.0], 400.0)
+
+
 def test_signs_of_each_convention() -> None:
     is_call = np.array([True, False])
     np.testing.assert_array_equal(flows.signs("dealer_short", is_call), [-1.0, -1.0])
