@@ -21,7 +21,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test lint types bench-math bench-sabr clean
+.PHONY: help env daily test lint types bench-math bench-sabr bench-spine clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -55,6 +55,9 @@ bench-math: $(BENCH)/.ready  ## mathlib beside its peers: speed and error, into 
 
 bench-sabr: $(READY)  ## which of SVI and SABR is steadier, into benchmarks/results
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.svi_or_sabr
+
+bench-spine: $(READY)  ## point-in-time joins beside DuckDB's, Polars' and pandas' own, into benchmarks/results
+	@$(BIN)/python -m benchmarks.spine --date $(DATE)
 
 $(BENCH)/.ready: pyproject.toml constraints.txt
 	$(call install,$(BENCH),bench)

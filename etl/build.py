@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from etl import engine, sqlfiles
+from etl import engine, release, sqlfiles
 from etl.derive import derived_files
 from etl.errors import LakeError
 from etl.lake import Lake, replace_whole
@@ -34,7 +34,13 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     markets : the configured markets; those that the lake has data of are built
     now : aware datetime
         The run's instant, which freshness is measured at.
+
+    Raises
+    ------
+    Released
+        A released SQL file, or the code behind one, has changed: the old database stays.
     """
+    release.verify()
     replace_whole(lake.database, lambda part: _build(lake, markets, now, part))
 
 
@@ -180,7 +186,8 @@ def _sql_versions() -> pl.DataFrame:
     rows = [
         {
             "view_name": file.name,
-            "status": file.fields["status"],
+            "status": file.status,
+            "superseded_until": file.superseded_until,
             "stage": file.stage,
             "sentence": file.sentence,
             "grain": file.fields["grain"],
@@ -191,4 +198,4 @@ def _sql_versions() -> pl.DataFrame:
         }
         for file in sqlfiles.features()
     ]
-    return pl.DataFrame(rows)
+    return pl.DataFrame(rows, schema_overrides={"superseded_until": pl.Date})

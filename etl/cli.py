@@ -330,9 +330,11 @@ def derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
 
 
 def _derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
+    from etl import release
     from etl.derive import derive as derive_market
     from etl.market import chosen
 
+    release.verify()
     lake, known = obj["lake"], obj["markets"]()
     for code in codes or lake.markets():
         done = derive_market(lake, chosen(known, code), obj["now"], logger.info)
@@ -353,10 +355,13 @@ def build(obj: dict[str, Any]) -> None:
 
 
 def _build(obj: dict[str, Any]) -> None:
+    from etl import release
     from etl.build import build as build_database
 
     build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
+    for line in release.outdated(obj["now"].date()):
+        logger.warning(line)
 
 
 @main.command()
@@ -393,6 +398,39 @@ def _check(obj: dict[str, Any]) -> list[tuple[Any, ...]]:
     if not found:
         click.echo("checks: nothing found")
     return found
+
+
+@main.command()
+@click.option(
+    "--samples",
+    type=click.IntRange(0, 1000),
+    default=3,
+    show_default=True,
+    help="How many instants of the history to draw; the same lake gives the same ones.",
+)
+@click.option(
+    "--at", "instants", type=INSTANT, multiple=True, help="Replay this instant too; repeatable."
+)
+@click.pass_obj
+def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> None:
+    """Prove that no answer knows what came after its instant.
+
+    At each instant everything is rebuilt from the raw rows known by then, in a lake of its own
+    that is thrown away, and compared with what the database answers. Raw rows that say they were
+    known before they can have been are looked for as well. Exits 0, or 2 with a line a finding.
+
+    \b
+    Example:
+      hydra audit --samples 1 --at 2026-11-20T20:30:00Z
+    """
+    from etl.audit import audit as look
+
+    done = look(obj["lake"], obj["markets"](), samples, instants, logger.info)
+    for finding in done.findings:
+        click.echo(finding)
+    if done.findings:
+        sys.exit(2)
+    click.echo(f"audit: nothing found; {len(done.instants)} instants replayed")
 
 
 @main.command()
@@ -495,3 +533,41 @@ def markets(obj: dict[str, Any]) -> None:
             f"{market.multiplier:>8g} USD a point  COT {market.cot_code or 'none':6}  "
             f"{market.calendar}"
         )
+
+
+@main.command()
+@click.argument("view", required=False)
+@click.option("--markdown", is_flag=True, help="Print all of it, as docs/catalog.md has it.")
+def catalog(view: str | None, markdown: bool) -> None:
+    """Say what a view's rows and columns are, or list the views.
+
+    \b
+    Example:
+      hydra catalog surface_v1
+    """
+    from etl import catalog as made
+
+    if markdown:
+        if view is not None:
+            raise BadInput("--markdown prints the whole catalog: leave the view out")
+        click.echo(made.markdown(), nl=False)
+    else:
+        click.echo(made.overview() if view is None else made.describe(view))
+
+
+@main.command("release")
+@click.argument("view")
+@click.pass_obj
+def release_view(obj: dict[str, Any], view: str) -> None:
+    """Freeze a view's SQL file: from then on a change of it needs a new version.
+
+    \b
+    Example:
+      hydra release cot_v1
+    """
+    from etl import release
+
+    drafts = release.release(view, obj["now"])
+    click.echo(f"{view} is released: commit sql/features and sql/releases.toml")
+    if drafts:
+        logger.warning(f"it reads drafts, which may still change: {', '.join(drafts)}")

@@ -91,6 +91,17 @@ def derive(
     return Derived(market.code, len(sessions), rows)
 
 
+def current_at(lake: Lake, market: Market) -> datetime | None:
+    """The instant of the market's last run; ``None`` where raw files or code are newer."""
+    record = lake.derived / "state" / f"{market.code}.json"
+    state = json.loads(record.read_text()) if record.exists() else {}
+    landed = [path for name in DATASETS for path in lake.raw_files(name, market.code)]
+    names = sorted(str(path.relative_to(lake.root)) for path in landed)
+    if state.get("code") != _code_hash(market) or state.get("files") != names:
+        return None
+    return datetime.fromisoformat(state["known_at"])
+
+
 def derived_files(lake: Lake, table: str) -> list[Path]:
     """The stored months of a derived table, all markets, in a stable order."""
     return sorted(lake.derived.glob(f"table={table}/market=*/year=*/month=*/rows.parquet"))

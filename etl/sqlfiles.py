@@ -18,6 +18,8 @@ A feature file is one SELECT under a header that this module reads::
 
 ``stage`` is ``derive`` (runs per market-session with the mathlib functions, stored as
 Parquet) or ``build`` (plain SQL over what is derived, run while the database is made).
+``status`` is ``draft``, or ``released`` once ``etl.release`` has frozen the file.  A version
+that a newer one replaces may say ``superseded_until: YYYY-MM-DD``: it stays until then.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import takewhile
@@ -36,6 +39,7 @@ from etl.errors import LakeError
 STAGES = ("derive", "build")
 STATUSES = ("draft", "released")
 _FIELDS = ("name", "status", "stage", "grain", "time", "sources", "max_age")
+_OPTIONAL = ("superseded_until",)
 _COLUMN = re.compile(
     r"^  (?P<name>[a-z0-9_]+|\*) (?P<type>[A-Z][A-Z0-9 \[\]]*): (?P<comment>\S.*)$"
 )
@@ -86,6 +90,16 @@ class SqlFile:
         return tuple(part.strip() for part in self.fields["sources"].split(","))
 
     @property
+    def status(self) -> str:
+        return self.fields["status"]
+
+    @property
+    def superseded_until(self) -> date | None:
+        """The last day on which a replaced version is promised to be there."""
+        day = self.fields.get("superseded_until")
+        return date.fromisoformat(day) if day else None
+
+    @property
     def sha256(self) -> str:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
@@ -123,7 +137,7 @@ def parse(path: Path) -> SqlFile:
     fields: dict[str, str] = {}
     for line in header[:split]:
         key, colon, value = line.partition(": ")
-        if colon and key in _FIELDS:
+        if colon and key in _FIELDS + _OPTIONAL:
             fields[key] = value.strip()
         elif fields and line:  # a field goes on in the next line
             fields[next(reversed(fields))] += " " + line.strip()
@@ -146,7 +160,13 @@ def parse(path: Path) -> SqlFile:
         raise LakeError(f"{path}: stage is one of {STAGES}, status one of {STATUSES}")
     if fields["name"] != path.stem or not re.fullmatch(r"[a-z_]+_v\d+", path.stem):
         raise LakeError(f"{path}: the header's name is '{fields['name']}', not the file's")
-    return SqlFile(path, " ".join(sentence), fields, tuple(columns), body)
+    file = SqlFile(path, " ".join(sentence), fields, tuple(columns), body)
+    try:
+        _ = file.superseded_until
+    except ValueError:
+        day = fields["superseded_until"]
+        raise LakeError(f"{path}: superseded_until is a date, YYYY-MM-DD, not '{day}'") from None
+    return file
 
 
 @lru_cache

@@ -7,7 +7,7 @@
 -- grain: market, session_date
 -- time: as_of is the session's cut-off; each value is the newest whose as_of and available_at
 --   are at or before it; available_at is the latest available_at among the values
--- sources: features.long_v1
+-- sources: features.long_v1, features.known_v1
 -- max_age: 1 session, or for cot 1 release
 --
 -- columns:
@@ -35,44 +35,6 @@ spine as (
         and s.cut_off <= (select built_at from meta.builds)
 ),
 
--- Drop what was superseded when it appeared (a late revision of an old value), then keep one
--- row an instant: ties in an ASOF JOIN would be broken at random.
-newest as (
-    select *, greatest(available_at, as_of) as known_at
-    from features.long_v1
-    qualify as_of = max(as_of) over (
-        partition by market, feature_name order by greatest(available_at, as_of), as_of
-        rows unbounded preceding
-    )
-),
-
-keyed as (
-    select distinct on (market, feature_name, known_at) *
-    from newest
-    order by market, feature_name, known_at, as_of desc, available_at desc
-),
-
-asked as (
-    select s.market, s.session_date, s.cut_off, f.feature_name, f.max_age, f.clock
-    from spine as s
-    cross join meta.features as f
-),
-
-answered as (
-    select a.*, k.value, k.as_of as value_as_of, k.available_at
-    from asked as a
-    asof join keyed as k
-        on a.market = k.market and a.feature_name = k.feature_name and a.cut_off >= k.known_at
-),
-
--- Age: how many ticks of its clock a value is behind.
-ticked as (
-    select a.*, c.tick_number as tick_of_value
-    from answered as a
-    asof left join meta.clock as c
-        on a.market = c.market and a.clock = c.clock and a.value_as_of >= c.as_of
-),
-
 -- Reports that were held up may be released at one instant.
 newest_ticks as (
     select market, clock, known_at, max(tick_number) as tick_number
@@ -80,18 +42,40 @@ newest_ticks as (
     group by market, clock, known_at
 ),
 
-aged as (
-    select t.*, c.tick_number - coalesce(t.tick_of_value, 0) as age
+clocks as (
+    select s.market, s.session_date, s.cut_off, k.clock
+    from spine as s
+    cross join (select distinct clock from meta.features) as k
+),
+
+ticked as (
+    select c.*, n.tick_number as newest_tick
+    from clocks as c
+    asof left join newest_ticks as n
+        on c.market = n.market and c.clock = n.clock and c.cut_off >= n.known_at
+),
+
+asked as (
+    select t.*, f.feature_name, f.max_age
     from ticked as t
-    asof left join newest_ticks as c
-        on t.market = c.market and t.clock = c.clock and t.cut_off >= c.known_at
+    join meta.features as f using (clock)
+),
+
+-- Age: how many ticks of its clock a value is behind.
+aged as (
+    select
+        a.market, a.session_date, a.cut_off, a.feature_name, a.max_age, k.value, k.available_at,
+        coalesce(a.newest_tick, 0) - k.tick_number as age
+    from asked as a
+    asof join features.known_v1 as k
+        on a.market = k.market and a.feature_name = k.feature_name and a.cut_off >= k.known_at
 ),
 
 fresh as (
     select
         market, session_date, cut_off as as_of, feature_name,
-        if(coalesce(age, 0) <= max_age, value, null) as value,
-        max(if(coalesce(age, 0) <= max_age, available_at, null))
+        if(age <= max_age, value, null) as value,
+        max(if(age <= max_age, available_at, null))
             over (partition by market, session_date) as available_at,
         origin
     from aged

@@ -123,16 +123,38 @@ returns as (
 vols as (
     select
         *,
-        if(count(return_1d) over w5 = 5, sqrt(252 * avg(return_1d ** 2) over w5), null) as rv_cc_5d,
-        if(count(return_1d) over w21 = 21, sqrt(252 * avg(return_1d ** 2) over w21), null)
-            as rv_cc_21d,
-        if(count(return_1d) over w63 = 63, sqrt(252 * avg(return_1d ** 2) over w63), null)
-            as rv_cc_63d,
-        if(count(parkinson) over w5 = 5, sqrt(252 * avg(parkinson) over w5), null) as rv_range_5d,
-        if(count(parkinson) over w21 = 21, sqrt(252 * avg(parkinson) over w21), null)
-            as rv_range_21d,
-        if(count(parkinson) over w63 = 63, sqrt(252 * avg(parkinson) over w63), null)
-            as rv_range_63d,
+        -- A mean of a list adds in the window's order; a window's own mean adds in an order that
+        -- the rows of other contracts change, and with it the last digit.
+        if(
+            count(return_1d) over w5 = 5,
+            sqrt(252 * list_avg(list(return_1d ** 2) over w5)),
+            null
+        ) as rv_cc_5d,
+        if(
+            count(return_1d) over w21 = 21,
+            sqrt(252 * list_avg(list(return_1d ** 2) over w21)),
+            null
+        ) as rv_cc_21d,
+        if(
+            count(return_1d) over w63 = 63,
+            sqrt(252 * list_avg(list(return_1d ** 2) over w63)),
+            null
+        ) as rv_cc_63d,
+        if(
+            count(parkinson) over w5 = 5,
+            sqrt(252 * list_avg(list(parkinson) over w5)),
+            null
+        ) as rv_range_5d,
+        if(
+            count(parkinson) over w21 = 21,
+            sqrt(252 * list_avg(list(parkinson) over w21)),
+            null
+        ) as rv_range_21d,
+        if(
+            count(parkinson) over w63 = 63,
+            sqrt(252 * list_avg(list(parkinson) over w63)),
+            null
+        ) as rv_range_63d,
         max(available_at) over w63 as window_available_at
     from returns
     window

@@ -6,6 +6,7 @@
 -- The bound is inclusive: a value counts when its as_of and available_at are at or before t.
 -- Of those the newest as_of answers, in its newest vintage.  A value more ticks behind its
 -- clock than max_age is NULL and `stale`; a feature without any value by t is `missing`.
+-- `age` is the number of those ticks: sessions, or releases of the COT report.
 create macro instant(t) as
     case
         when t is not null and typeof(t) = 'TIMESTAMP WITH TIME ZONE' then t::timestamptz
@@ -40,7 +41,7 @@ known as (
 
 asked as (
     select m.market, f.feature_name, f.max_age, f.clock, f.feature_number
-    from (select distinct market from features.long_v1) as m
+    from meta.markets as m
     cross join meta.features as f
 ),
 
@@ -64,13 +65,14 @@ select
     end as quality,
     k.answer.as_of as as_of,
     k.answer.available_at as available_at,
-    floor((epoch(instant(t)) - epoch(k.answer.as_of)) / 86400)::integer as staleness_days
+    floor((epoch(instant(t)) - epoch(k.answer.as_of)) / 86400)::integer as staleness_days,
+    case when k.answer is not null then coalesce(g.age, 0) end as age
 from asked as a
 left join known as k using (market, feature_name)
 left join ages as g using (market, feature_name);
 
 create macro features_at(market_code, t) as table
-select feature_name, value, quality, as_of, available_at, staleness_days
+select feature_name, value, quality, as_of, available_at, staleness_days, age
 from answers_at(t)
 where
     market = case

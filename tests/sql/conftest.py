@@ -219,17 +219,19 @@ class Bench:
             return self.rows("derive.spine")
         wanted = self._needs(f"features.{table}")
         for file in sqlfiles.stage("derive"):
-            if f"features.{file.name}" in wanted and file.name not in self._given:
+            if f"features.{file.name}" in wanted:
                 engine.create_feature(self.connection, file)
         return self.rows(f"features.{table}")
 
     def build(self, table: str, built_at: datetime = LATER) -> list[Row]:
-        """Run one build-stage file on what is ``given`` and landed; give its rows."""
+        """Run the build-stage files up to ``table`` on what is given and landed; give its rows."""
         if not self._exists("raw", "cot"):
             self.prepare()
         self.reference(built_at)
-        (file,) = [file for file in sqlfiles.stage("build") if file.name == table]
-        engine.create_feature(self.connection, file)
+        wanted = self._needs(f"features.{table}")
+        for file in sqlfiles.stage("build"):
+            if f"features.{file.name}" in wanted:
+                engine.create_feature(self.connection, file)
         return self.rows(f"features.{table}")
 
     def reference(self, built_at: datetime = LATER) -> None:
@@ -246,7 +248,11 @@ class Bench:
         self.connection.execute(f"create type feature as enum ({names})")
 
     def macros(self) -> None:
-        """The table macros, over ``features.long_v1`` as it is given or built."""
+        """The table macros, over ``raw.cot`` and ``features.long_v1`` as given or built."""
+        if not self._exists("raw", "cot"):
+            self.prepare()
+        if not self._exists("features", "long_v1"):
+            self.given("long_v1")
         self.reference()
         for path in sorted(sqlfiles.root().glob("macros/*.sql")):
             self.connection.execute(path.read_text(encoding="utf-8"))
@@ -257,7 +263,7 @@ class Bench:
 
     def _needs(self, name: str) -> set[str]:
         files = {f"features.{file.name}": file for file in sqlfiles.features()}
-        if name not in files:
+        if name not in files or files[name].name in self._given:
             return set()
         return {name}.union(*(self._needs(source) for source in files[name].sources))
 

@@ -111,7 +111,7 @@ def test_every_feature_answers_in_order(bench) -> None:
     names = [row["feature_name"] for row in bench.rows("meta.features")]
     assert [row["feature_name"] for row in rows] == names
     assert list(rows[0]) == [
-        "feature_name", "value", "quality", "as_of", "available_at", "staleness_days",
+        "feature_name", "value", "quality", "as_of", "available_at", "staleness_days", "age",
     ]  # fmt: skip
     assert {row["quality"] for row in rows[1:]} == {"missing"}
 
@@ -156,6 +156,14 @@ def test_one_tick_behind_is_given_and_two_are_stale(bench) -> None:
     # What is stale still says of when it was.
     assert (row["as_of"], row["available_at"]) == (first, first)
     assert ask(bench, second)["value"] == 1.0
+
+
+def test_age_counts_the_ticks_of_the_clock(bench) -> None:
+    first, second, third, fourth = cut_offs(bench, 4)
+    known(bench, value(FEATURE, first, first, 1.0))
+    for t, age in ((first, 0), (second - MICROSECOND, 0), (second, 1), (third, 2), (fourth, 3)):
+        assert ask(bench, t)["age"] == age
+    assert ask(bench, third, "fut_roll_yield")["age"] is None
 
 
 def test_staleness_days_are_whole_days_of_the_calendar(bench) -> None:

@@ -193,3 +193,27 @@ def test_a_row_is_known_when_its_window_and_curve_are(bench) -> None:
         bar(bench, "HEK5", 90.0, available_at=later),
     )
     assert {row["available_at"] for row in bench.build("futures_v1")} == {later}
+
+
+def test_later_sessions_do_not_change_the_last_digit_of_earlier_ones(bench) -> None:
+    """A sum takes its terms in the order of the sessions, whatever other rows there are."""
+    days = [day["session_date"] for day in bench.rows("meta.sessions")[:90]]
+    rng = np.random.default_rng(1)
+    closes = np.exp(np.cumsum(rng.normal(0, 0.02, (90, 20)), axis=0))
+    expiration = bench.at("17:00", date(2026, 6, 12))
+    rows = [
+        bar(bench, "HEM5", close, day, high=close * 1.02, low=close / 1.01)
+        | {"contract": f"HEM{number}", "expiration": expiration}
+        for day, curve in zip(days, closes.tolist(), strict=True)
+        for number, close in enumerate(curve)
+    ]
+    names = "session_date, contract, columns('rv_.*')"
+    known = (
+        f"select {names} from features.futures_v1 where session_date <= '{days[60]}' order by 1, 2"
+    )
+    bench.given("session_bar_v1", *rows)
+    bench.build("futures_v1")
+    with_later = bench.sql(known)
+    bench.given("session_bar_v1", *rows[: 61 * 20])
+    bench.build("futures_v1")
+    assert bench.sql(known) == with_later

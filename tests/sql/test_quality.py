@@ -161,6 +161,19 @@ def test_missing_session_leaves_chain_files_alone(bench) -> None:
     assert found(bench, "missing_session") == []
 
 
+def test_missing_session_of_a_future(bench) -> None:
+    for day in (3, 4, 6):
+        bench.bar("HEJ5", 90.0, bench.at("15:00", date(2025, 3, day)))
+    bench.bar("HEJ5", 90.0, bench.at("20:00", date(2025, 3, 5)))
+    bench.land("futures_1d", contract="HEJ5", at=bench.at("00:00", date(2025, 3, 11)), close=90.0)
+    bench.prepare()
+    bench.given("chain_v1")
+    assert found(bench, "missing_session") == [
+        (date(2025, 3, 5), "futures_bar", "no bar, though sessions before and after have one"),
+        (date(2025, 3, 7), "futures_bar", "no bar, though sessions before and after have one"),
+    ]
+
+
 def test_missing_strikes(bench) -> None:
     def row(strike: float, mid: float | None, open_interest: int, kind: str = "C", **values: Any):
         quote = {"bid": mid, "ask": mid, "mid": mid, "open_interest": open_interest}
@@ -191,6 +204,74 @@ def test_negative_open_interest(bench) -> None:
     )  # fmt: skip
     subjects = [subject for _, subject, _ in found(bench, "negative_open_interest")]
     assert subjects == ["C", "D", "E"]
+
+
+GOOD_FRIDAY = date(2025, 4, 18)
+
+
+def test_off_calendar_finds_nothing_in_the_sample(sample_lake) -> None:
+    (check,) = [check for check in sqlfiles.checks() if check.name == "off_calendar"]
+    with sample_lake.connect() as connection:
+        ((bars, quotes),) = connection.sql(
+            "select (select count(*) from raw.futures_1m), (select count(*) from raw.option_quote)"
+        ).fetchall()
+        assert min(bars, quotes) > 0
+        assert connection.sql(check.body).fetchall() == []
+
+
+def test_off_calendar(bench) -> None:
+    """Rows of each kind on a holiday."""
+    assert bench.rows("meta.sessions", f"session_date = '{GOOD_FRIDAY}'") == []
+    bench.bar("HEJ5", 90.0, bench.at("15:00", GOOD_FRIDAY))
+    bench.bar("HEM5", 91.0, bench.at("15:00", GOOD_FRIDAY))
+    bench.bar("HEJ5", 90.0, bench.at("15:01", GOOD_FRIDAY))
+    day_bar = datetime(2025, 4, 19, tzinfo=UTC)
+    bench.land("futures_1d", contract="HEJ5", at=day_bar, close=90.0)
+    bench.quote("HEJ5 C90", 1.0, 1.1, at=bench.at("14:00", GOOD_FRIDAY))
+    bench.quote("HEJ5", 89.0, 91.0, at=bench.at("14:00", GOOD_FRIDAY))
+    bench.prepare()
+    rows = {subject: (day, reason) for day, subject, reason in found(bench, "off_calendar")}
+    assert set(rows) == {"futures_1m", "futures_1d", "option_quote", "futures_quote"}
+    assert {day for day, _ in rows.values()} == {GOOD_FRIDAY}
+    assert rows["futures_1m"][1].startswith("3 rows outside every session of the calendar, first")
+    assert "2025-04-18 14:59:00+00 to 2025-04-18 15:00:00+00" in rows["futures_1m"][1]
+
+
+def test_off_calendar_knows_the_hours_of_a_bar_and_the_day_of_a_quote(bench) -> None:
+    session = bench.session()
+    minute = timedelta(minutes=1)
+    # The first bar ends a minute after the open; the closing trade may print just after the close.
+    for end in (session["open_at"] + minute, session["close_at"], session["close_at"] + minute):
+        bench.bar("HEJ5", 90.0, end)
+    bench.land("futures_1d", contract="HEJ5", at=bench.at("00:00", date(2025, 3, 7)), close=90.0)
+    bench.quote("HEJ5 C90", 1.0, 1.1, at=session["open_at"] - timedelta(hours=1))
+    bench.quote("HEJ5 C90", 1.0, 1.1, at=session["close_at"] + timedelta(hours=3))
+    bench.quote("HEJ5 C90", 1.0, 1.1, at=bench.at("14:00", GOOD_FRIDAY), feed="snapshot")
+    bench.prepare()
+    assert found(bench, "off_calendar") == []
+    for end in (session["open_at"], session["close_at"] + 2 * minute):
+        bench.bar("HEJ5", 90.0, end)
+    bench.prepare()
+    ((day, subject, reason),) = found(bench, "off_calendar")
+    assert (day, subject) == (DAY, "futures_1m")
+    assert reason.startswith("2 rows outside")
+
+
+def test_off_calendar_of_a_session_that_opens_in_the_evening_before(make_bench) -> None:
+    bench = make_bench("ES")
+    sunday, saturday = date(2025, 3, 9), date(2025, 3, 8)
+    bench.bar("ESM5", 5700.0, bench.at("22:30", sunday))
+    for dataset_day in (sunday, saturday):
+        end = bench.at("00:00", dataset_day + timedelta(days=1))
+        bench.land("futures_1d", contract="ESM5", at=end, close=5700.0)
+    bench.quote("ESM5", 5700.0, 5701.0, at=bench.at("21:30", sunday))
+    bench.quote("ESM5", 5700.0, 5701.0, at=bench.at("18:00", saturday))
+    bench.prepare()
+    rows = sorted(bench.check("off_calendar"), key=lambda row: row["subject"])
+    assert [(row["session_date"], row["subject"]) for row in rows] == [
+        (saturday, "futures_1d"),
+        (saturday, "futures_quote"),
+    ]
 
 
 def returns(bench, values: list[float | None]) -> None:
