@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -228,3 +229,54 @@ def test_landing_them_again_adds_nothing(shared_data: Path, tmp_path: Path, data
     assert all(isinstance(result, Landed) and sum(result.rows.values()) for result in first)
     assert all(isinstance(result, Landed) and not +result.rows for result in again)
     assert lake.raw_files() == files
+
+
+def test_only_changed_cells_of_a_later_cot_file_become_vintages(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """Two cells of hogs change and a week of oats appears: three rows, known from that download."""
+    published = shared_data / "cot/fut_disagg_txt_2025.zip"
+    with zipfile.ZipFile(published) as archive:
+        header, *lines = archive.read("f_year.txt").decode("latin-1").splitlines()
+    changed = []
+    for line in lines:
+        fields = line.split(",")
+        if fields[3].strip() == "054642" and fields[2] in ("2025-06-03", "2025-06-10"):
+            fields[13] = str(int(fields[13]) + 1)  # managed money, long
+        changed.append(",".join(fields))
+        if fields[3].strip() == "004603" and fields[2] == "2025-12-23":
+            changed.append(line.replace("251223", "251230").replace("2025-12-23", "2025-12-30"))
+    later_file = tmp_path / "fut_disagg_txt_2025.zip"
+    with zipfile.ZipFile(later_file, "w") as archive:
+        archive.writestr("f_year.txt", "\n".join([header, *changed]).encode("latin-1"))
+
+    lake, known = Lake(tmp_path / "lake"), markets()
+    later = datetime(2026, 12, 1, tzinfo=UTC)
+    with lake.writing(NOW):
+        (first,) = jobs.land_cot(lake, known, [published], NOW)
+        build(lake, known, NOW)
+        connection = open_database(lake.database)
+        past = connection.sql("from features.cot_v1 order by all").pl()
+        connection.close()
+        (second,) = jobs.land_cot(lake, known, [later_file], later)
+        build(lake, known, later)
+    assert isinstance(first, Landed)
+    assert isinstance(second, Landed)
+    assert second.rows == {"cot": 3}
+
+    connection = open_database(lake.database)
+    now = connection.sql("from features.cot_v1 order by all").pl()
+    connection.close()
+    new = now.join(past, on=past.columns, how="anti", nulls_equal=True)
+    revised = new.filter(pl.col("market") == "HE")
+    assert revised["report_date"].to_list() == [date(2025, 6, 3), date(2025, 6, 10)]
+    assert (revised["available_at"] == later).all()
+    # The week that was not there is a first vintage, known from its release on.
+    oats = new.filter(pl.col("market") == "ZO", pl.col("report_date") == date(2025, 12, 30))
+    assert oats["available_at"].to_list() == [datetime(2026, 1, 13, 20, 30, tzinfo=UTC)]
+    # No row of the past is gone but those whose three years the new week of oats belongs to.
+    gone = past.join(now, on=past.columns, how="anti", nulls_equal=True)
+    assert set(gone["market"]) <= {"ZO"}
+    assert gone.filter(
+        pl.col("available_at") < datetime(2026, 1, 13, 20, 30, tzinfo=UTC)
+    ).is_empty()
