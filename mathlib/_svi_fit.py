@@ -157,7 +157,7 @@ def calibrate(
         offsets, log_moneyness, vol, t_years, weight, group, vol_error
     )
     with np.errstate(all="ignore"):
-        work = _Quotes.collect(starts, k, v, t, weights, errors)
+        work = Quotes.collect(starts, k, v, t, weights, errors)
         state = _State.empty(t.size)
         for rows, width in work.blocks():
             _fit_block(work.padded(rows, width), rows, state)
@@ -276,7 +276,7 @@ def _checked(
 
 
 @dataclass(frozen=True)
-class _Quotes:
+class Quotes:
     """The usable quotes of the batch, flat, and where each slice's begin."""
 
     start: IntArray
@@ -297,7 +297,7 @@ class _Quotes:
         t: FloatArray,
         weight: FloatArray,
         error: FloatArray | None,
-    ) -> _Quotes:
+    ) -> Quotes:
         """Leave out what is not a quote and estimate each slice's at-the-money vol."""
         row = np.repeat(np.arange(t.size), np.diff(starts))
         good_t = np.isfinite(t) & (t > 0.0)
@@ -315,7 +315,7 @@ class _Quotes:
         start = np.concatenate([[0], np.cumsum(n)[:-1]]).astype(np.int64)
         errors = np.full(int(n.sum()), np.nan) if error is None else error[keep]
         usable = good_t & (n >= MIN_STRIKES)
-        quotes = _Quotes(
+        quotes = Quotes(
             start, n, k[keep], vol[keep], weight[keep], errors, np.ones(t.size), t, usable
         )
         for rows, width in quotes.blocks():
@@ -405,7 +405,7 @@ class _State:
             np.zeros(n, dtype=np.bool_),
         )
 
-    def as_fit(self, work: _Quotes) -> SviFit:
+    def as_fit(self, work: Quotes) -> SviFit:
         """Set status and NaN where there is no slice to use."""
         good_t = np.isfinite(work.t) & (work.t > 0.0)
         finite = np.isfinite(self.raw).all(axis=0) & np.isfinite(self.rmse_vol)
@@ -588,7 +588,7 @@ def _invert(matrix: FloatArray) -> FloatArray:
 
 
 def _remove_calendar_arbitrage(
-    work: _Quotes, state: _State, groups: IntArray, t: FloatArray
+    work: Quotes, state: _State, groups: IntArray, t: FloatArray
 ) -> None:
     """Fit again, from near to far, each slice that goes below its group's nearer one."""
     rows = np.flatnonzero(np.isfinite(state.raw).all(axis=0) & ~state.failed)

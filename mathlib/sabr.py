@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mathlib._arrays import as_float, checked_offsets, in_blocks
-from mathlib._svi_fit import MIN_STRIKES, _Quotes
+from mathlib._svi_fit import MIN_STRIKES, Quotes
 from mathlib._svi_solver import NOISE_GUESS, Block, assumed_noise, row_sum
 
 __all__ = [
@@ -271,7 +271,7 @@ def calibrate(
     )
     with np.errstate(all="ignore"):
         sane = np.isfinite(f) & (f > 0.0) & (b >= 0.0) & (b <= 1.0)
-        work = _Quotes.collect(starts, k, v, np.where(sane, t, np.nan), weights, None)
+        work = Quotes.collect(starts, k, v, np.where(sane, t, np.nan), weights, None)
         raw, rmse = np.full((3, slices), np.nan), np.full(slices, np.nan)
         for rows, width in work.blocks():
             block = work.padded(rows, width)
