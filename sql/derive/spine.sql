@@ -71,7 +71,7 @@ settlements as (
         p.market, p.session_date, 'settlement' as price_source, p.feed,
         p.as_of, s.close_at as valued_at,
         if(p.feed = 'stream', s.open_at, s.open_at - interval 7 days) as quotes_from,
-        if(p.feed = 'stream', s.snapshot_at, p.as_of) as quotes_to
+        if(p.feed = 'stream', least(s.snapshot_at, p.as_of), p.as_of) as quotes_to
     from publications as p
     join derive.sessions as s using (market, session_date)
     where p.as_of <= s.close_at + interval 45 days

@@ -327,6 +327,17 @@ def test_an_intraday_price_is_no_settlement(bench) -> None:
     assert (row["contract"], row["settlement"], row["forward"]) == (PUT, 3.0, 90.0)
 
 
+def test_a_settlement_before_the_snapshot_knows_no_later_quote(bench) -> None:
+    """Its cut-off is 18:30, half an hour before the snapshot: the quote of 18:50 is unknown."""
+    bench.list_option(CALL)
+    bench.quote(CALL, 1.0, 1.1, at=bench.at("18:25"))
+    bench.quote(CALL, 8.0, 8.1, at=bench.at("18:50"))
+    bench.settle(CALL, 2.0, at=bench.at("18:20"))
+    row = only(bench.derive("chain_v1"), price_source="settlement")
+    assert (row["as_of"], row["bid"]) == (bench.at("18:30"), 1.0)
+    assert row["available_at"] <= row["as_of"]
+
+
 def test_a_settlement_taken_back_is_gone(bench) -> None:
     for contract in (CALL, PUT):
         bench.list_option(contract)
