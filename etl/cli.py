@@ -157,6 +157,13 @@ _MARKET = click.option(
     show_default=True,
     help="USD that a market's download may cost.",
 )
+@click.option(
+    "--cot",
+    "cot_kinds",
+    type=click.Choice(["disaggregated", "legacy", "financial"]),
+    multiple=True,
+    help="Land the CFTC's report of this kind too, beside what a market's file names.",
+)
 @_MARKET
 @click.pass_obj
 def daily(
@@ -164,6 +171,7 @@ def daily(
     source: str | None,
     days: int | None,
     max_cost: float,
+    cot_kinds: tuple[str, ...],
     codes: tuple[str, ...],
 ) -> None:
     """Land what is new, derive, build, check and export.
@@ -187,7 +195,7 @@ def daily(
         if source == "sample":
             jobs.land_sample(lake, chosen, days or 90, now, logger.info)
         else:
-            jobs.land_vendors(lake, chosen, days or 5, now, key, max_cost, logger.info)
+            jobs.land_vendors(lake, chosen, days or 5, now, key, max_cost, logger.info, cot_kinds)
         _derive(obj, ())
         _build(obj)
     found = _check(obj)
@@ -251,11 +259,11 @@ def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_obj
 def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
-    """Land the CFTC's yearly zips of the disaggregated futures-only report.
+    """Land the CFTC's yearly zips: Disaggregated, Legacy or Financial, with options or without.
 
     \b
     Example:
-      hydra land cot fut_disagg_txt_2024.zip fut_disagg_txt_2025.zip
+      hydra land cot fut_disagg_txt_2024.zip com_disagg_txt_2024.zip
     """
     from etl import jobs
 

@@ -6,7 +6,7 @@ Each takes the run's instant; none reads the clock.  The caller holds the lake's
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from etl import calendars
 from etl.errors import BadInput, HydraError
 from etl.lake import HIVE_SCHEMA, Lake
 from etl.landing import Landed, land
-from etl.market import Market
-from etl.sources import cftc, databento_api, dbn, sample
+from etl.market import COT_KINDS, Market
+from etl.sources import cftc, cftc_download, databento_api, dbn, sample
 
 #: Years of COT history that a first run lands: what a three-year percentile needs.
 _COT_YEARS = 4
@@ -105,7 +105,7 @@ def land_cot(
     now: datetime,
     origin: str = "vendor",
 ) -> Iterator[Landed | HydraError]:
-    """Land the CFTC's yearly zips; a refused one is yielded and the others still land."""
+    """Land the CFTC's yearly files; a refused one is yielded and the others still land."""
     source = "sample" if origin == "sample" else "cftc"
     for path in paths:
         try:
@@ -130,12 +130,12 @@ def land_sample(
                 files = sample.fetch(market, start, until, Path(folder))
                 _tell(land_dbn(lake, by_code, files, now, "sample"), report)
                 _extend(lake, "sample", market, start, until)
-        reported = [market for market in markets if market.cot_code]
-        first = _first_report_year(lake, reported, end)
-        zips = sample.fetch_cot(first, end.year, end, Path(folder))
-        _tell(land_cot(lake, by_code, zips, now, "sample"), report)
-        for market in reported:
-            _extend(lake, "cftc", market, datetime(first, 1, 1, tzinfo=UTC), end)
+        for name, reported in _reports(markets):
+            first = _first_report_year(lake, name, reported, end)
+            zips = sample.fetch_cot(first, end.year, end, Path(folder), name)
+            _tell(land_cot(lake, by_code, zips, now, "sample"), report)
+            for market in reported:
+                _extend(lake, f"cftc-{name}", market, datetime(first, 1, 1, tzinfo=UTC), end)
 
 
 def land_vendors(
@@ -146,8 +146,11 @@ def land_vendors(
     key: str,
     max_cost: float,
     report: Report,
+    cot_kinds: Collection[str] = (),
 ) -> None:
     """Land what Databento and the CFTC have that the lake has not.
+
+    COT reports are of the kinds that the markets' files name and of ``cot_kinds``.
 
     Raises
     ------
@@ -168,12 +171,23 @@ def land_vendors(
                 _tell(land_dbn(lake, by_code, fetched.files, now), report)
                 if start < fetched.until:
                     _extend(lake, "databento", market, start, fetched.until)
-        if reported := [market for market in markets if market.cot_code]:
-            first = _first_report_year(lake, reported, now)
-            zips = cftc.fetch(range(first, now.year + 1), Path(folder))
-            _tell(land_cot(lake, by_code, zips, now), report)
+        for name, reported in _reports(markets, cot_kinds):
+            first = _first_report_year(lake, name, reported, now)
+            texts = cftc_download.fetch(name, range(first, now.year + 1), Path(folder))
+            _tell(land_cot(lake, by_code, texts, now), report)
             for market in reported:
-                _extend(lake, "cftc", market, datetime(first, 1, 1, tzinfo=UTC), now)
+                _extend(lake, f"cftc-{name}", market, datetime(first, 1, 1, tzinfo=UTC), now)
+
+
+def _reports(
+    markets: Sequence[Market], also: Collection[str] = ()
+) -> Iterator[tuple[str, list[Market]]]:
+    """Each COT report that is wanted, with its markets: of their own kinds and ``also`` those."""
+    for kind in COT_KINDS:
+        wanted = [m for m in markets if m.cot_code and (kind in m.cot_reports or kind in also)]
+        if wanted:
+            for name in cftc_download.reports(kind):
+                yield name, wanted
 
 
 def _missing(
@@ -201,9 +215,9 @@ def _history_start(market: Market, days: int, end: datetime) -> datetime:
     return datetime.combine(opened.date(), time(0), UTC)
 
 
-def _first_report_year(lake: Lake, markets: Sequence[Market], end: datetime) -> int:
+def _first_report_year(lake: Lake, name: str, markets: Sequence[Market], end: datetime) -> int:
     """The year to begin with: all of the history at first, then what is new or still revised."""
-    held = [lake.reach("cftc", market.code) for market in markets]
+    held = [lake.reach(f"cftc-{name}", market.code) for market in markets]
     spans = [span for span in held if span]
     if len(spans) < len(held) or not held:
         return end.year - _COT_YEARS + 1
