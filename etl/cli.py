@@ -523,7 +523,7 @@ def _summary(obj: dict[str, Any]) -> None:
         connection.close()
     click.echo(f"{lake.root}: {_SAMPLE_NOTE if lake.origin == 'sample' else 'vendor data'}")
     for market, source, as_of, state, detail in held:
-        click.echo(f"  {market:4} {source:20} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
+        click.echo(f"  {market:4} {source:21} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
 
 
 @main.command()

@@ -331,13 +331,13 @@ def _plain(name: str) -> str:
 
 def _wanted(header: Sequence[str], where: str) -> tuple[_Kind, dict[str, int]]:
     """The kind that has a header, and column -> place of what is read from a row."""
-    missing = {kind: [name for name in kind.needed if name not in header] for kind in _KINDS}
-    kind = min(_KINDS, key=lambda kind: len(missing[kind]))
+    lacks = [[name for name in kind.needed if name not in header] for kind in _KINDS]
+    missing, kind = min(zip(lacks, _KINDS, strict=True), key=lambda pair: len(pair[0]))
     dates = [name for name in _DATES if name in header]
-    if missing[kind] or not dates:
+    if missing or not dates:
         raise BadInput(
             f"{where}: is not a report that is read here (no column "
-            f"{(missing[kind] or _DATES)[0]}); give a Disaggregated, Legacy or Financial one"
+            f"{(missing or _DATES)[0]}); give a Disaggregated, Legacy or Financial one"
         )
     names = [*kind.needed, *dates, *(name for name in (_SCOPE,) if name in header)]
     return kind, {name: header.index(name) for name in names}

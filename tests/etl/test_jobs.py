@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -379,7 +379,7 @@ class Vendors:
     def __init__(self, zips: list[Path]) -> None:
         self.zips = zips
         self.asked: list[tuple[str, datetime, datetime]] = []
-        self.years: list[list[int]] = []
+        self.years: dict[str, list[list[int]]] = {}
         self.fails: HydraError | None = None
         self.has_until = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -393,8 +393,8 @@ class Vendors:
         files = sample.fetch(market, start, until, folder) if start < until else []
         return Fetched(files, until)
 
-    def fetch_cot(self, years: range, folder: Path) -> list[Path]:
-        self.years.append(list(years))
+    def fetch_cot(self, report: str, years: range, folder: Path) -> list[Path]:
+        self.years.setdefault(report, []).append(list(years))
         return self.zips
 
 
@@ -402,17 +402,21 @@ class Vendors:
 def vendors(monkeypatch: pytest.MonkeyPatch, zips: list[Path]) -> Vendors:
     both = Vendors(zips)
     monkeypatch.setattr(jobs.databento_api, "fetch", both.fetch)
-    monkeypatch.setattr(jobs.cftc, "fetch", both.fetch_cot)
+    monkeypatch.setattr(jobs.cftc_download, "fetch", both.fetch_cot)
     return both
 
 
 def land_vendors(
-    lake: Lake, known: dict[str, Market], codes: str = "HE", now: datetime = NOW
+    lake: Lake,
+    known: dict[str, Market],
+    codes: str = "HE",
+    now: datetime = NOW,
+    cot_kinds: Sequence[str] = (),
 ) -> list[str]:
     said: list[str] = []
     with lake.writing(now):
         chosen = [known[code] for code in codes.split()]
-        jobs.land_vendors(lake, chosen, 2, now, "db-secret", 5.0, said.append)
+        jobs.land_vendors(lake, chosen, 2, now, "db-secret", 5.0, said.append, cot_kinds)
     return said
 
 
@@ -423,7 +427,8 @@ def test_vendors_are_asked_for_what_is_missing(
     later = NOW + timedelta(days=3)
     said += land_vendors(lake, known, now=later)
     assert vendors.asked == [("HE", START, NOW), ("HE", NOW, later)]
-    assert vendors.years == [[2022, 2023, 2024, 2025], [2025]]
+    years = [[2022, 2023, 2024, 2025], [2025]]
+    assert vendors.years == {"disaggregated_futures": years, "disaggregated_combined": years}
     assert lake.origin == "vendor"
     assert "secret" not in "".join(said)
     assert not [p for p in lake.root.rglob("*.json") if "secret" in p.read_text()]
@@ -455,7 +460,8 @@ def test_a_market_that_is_not_at_databento_is_passed_over(
     lake: Lake, known: dict[str, Market], vendors: Vendors
 ) -> None:
     land_vendors(lake, known, "SPX")
-    assert vendors.asked == vendors.years == []
+    assert vendors.asked == []
+    assert vendors.years == {}
 
 
 def test_a_vendor_file_that_is_refused_ends_the_run(
@@ -466,3 +472,20 @@ def test_a_vendor_file_that_is_refused_ends_the_run(
     vendors.zips = [page]
     with pytest.raises(BadInput, match=r"page\.zip: is an HTML page"):
         land_vendors(lake, known)
+
+
+def test_reports_are_of_the_kinds_that_markets_and_the_run_name(
+    lake: Lake, known: dict[str, Market], vendors: Vendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.databento_api, "fetch", lambda *_, **__: Fetched([], NOW))
+    vendors.zips = []
+    land_vendors(lake, known, "HE ES")
+    assert set(vendors.years) == {
+        f"{kind}_{scope}"
+        for kind in ("disaggregated", "financial")
+        for scope in ("futures", "combined")
+    }
+    land_vendors(lake, known, "HE ES", cot_kinds=["legacy"])
+    legacy = [[2022, 2023, 2024, 2025]]  # all of the history, since it is new
+    assert vendors.years["legacy_futures"] == vendors.years["legacy_combined"] == legacy
+    assert vendors.years["financial_futures"][1:] == [[2025]]

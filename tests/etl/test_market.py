@@ -67,7 +67,7 @@ def test_every_market_is_bundled() -> None:
         ("CL", 1000, 0.01, "american", "067651"),
         ("NG", 10_000, 0.001, "european", "023651"),
         ("GC", 100, 0.1, "american", "088691"),
-        ("ES", 50, 0.25, "american", None),
+        ("ES", 50, 0.25, "american", "13874A"),
         ("SPX", 100, 0.01, "european", None),
     ],
 )
