@@ -390,7 +390,7 @@ def test_status_shows_each_market_and_source(sample_lake: Any) -> None:
     first, *rest = result.stdout.splitlines()
     assert first == f"{sample_lake.lake.root}: SAMPLE DATA: synthetic, of no real market"
     shown = [tuple(line.split()[:2]) for line in rest]
-    sources = ("cot", "futures", "options_quote", "options_settlement")
+    sources = ("cot", "cot_combined", "futures", "options_quote", "options_settlement")
     assert shown == [(market, source) for market in ("HE", "ZO") for source in sources]
 
 
