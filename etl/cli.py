@@ -355,13 +355,15 @@ def build(obj: dict[str, Any]) -> None:
 
 
 def _build(obj: dict[str, Any]) -> None:
-    from etl import release
+    from etl import cot_releases, release
     from etl.build import build as build_database
 
     build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
-    for line in release.outdated(obj["now"].date()):
-        logger.warning(line)
+    today = obj["now"].date()
+    for line in [*release.outdated(today), cot_releases.runs_out(today)]:
+        if line:
+            logger.warning(line)
 
 
 @main.command()
