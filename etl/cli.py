@@ -189,6 +189,8 @@ def daily(
     if source == "databento" and not key:
         raise BadInput("no Databento key: set DATABENTO_API_KEY, or use --source sample")
     if source == "sample":
+        if other := sorted({*cot_kinds} - {"disaggregated"}):
+            raise BadInput(f"the sample vendor has no {other[0]} COT report: leave --cot out")
         chosen = _sampled(chosen)
         logger.info(_SAMPLE_NOTE)
     with lake.writing(now):
