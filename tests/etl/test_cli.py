@@ -179,6 +179,12 @@ def test_a_lake_below_a_file_is_one_line(tmp_path: Path) -> None:
     assert "cannot write to the lake at" in refused(result, 7)
 
 
+def test_the_sample_has_no_other_cot_report(lake: Path) -> None:
+    result = hydra(lake, "daily", "--source", "sample", "--cot", "legacy")
+    assert "the sample vendor has no legacy COT report" in refused(result, 3)
+    assert not lake.exists()
+
+
 def test_debug_shows_where_an_error_came_from(lake: Path) -> None:
     result = hydra(lake, "--debug", "status")
     assert result.exit_code == 1
