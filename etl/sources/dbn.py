@@ -45,7 +45,7 @@ from etl.sources import Payload, conform, file_sha256
 __all__ = ["SCHEMAS", "Header", "count", "peek", "read"]
 
 #: Records of a chunk take about this much memory before they become rows.
-_CHUNK_BYTES = 20_000_000
+_CHUNK_BYTES = 10_000_000
 _READ_BYTES = 1 << 16
 _MAX_METADATA_BYTES = 1 << 29
 
@@ -252,7 +252,7 @@ class _Bytes:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
         self._file = file
-        self._buffer = bytearray()
+        self._ahead = bytearray()
         magic = file.read(4)
         file.seek(0)
         self._zstd = magic == zstandard.FRAME_HEADER
@@ -261,16 +261,17 @@ class _Bytes:
             raise BadInput(f"{path}: {what}; give a .dbn or .dbn.zst file from Databento")
         self._frame = zstandard.ZstdDecompressor().decompressobj()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytearray:
         """``size`` bytes, or fewer at the end of the data."""
-        while len(self._buffer) < size and (more := self._file.read(_READ_BYTES)):
-            self._buffer += self._inflate(more) if self._zstd else more
-        if len(self._buffer) < size and self._zstd and not self._frame.eof:
+        taken, self._ahead = self._ahead, bytearray()
+        while len(taken) < size and (more := self._file.read(_READ_BYTES)):
+            taken += self._inflate(more) if self._zstd else more
+        if len(taken) < size and self._zstd and not self._frame.eof:
             raise BadInput(
                 f"{self._path}: breaks off in the middle of its zstd frame; download it again"
             )
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
+        self._ahead = taken[size:]
+        del taken[size:]
         return taken
 
     def _inflate(self, data: bytes) -> bytes:
@@ -302,7 +303,7 @@ class _Bytes:
                 f"{self._path}: breaks off in the middle of its metadata; download it again"
             )
         try:
-            return databento_dbn.Metadata.decode(start + body, upgrade_policy=_AS_IS)
+            return databento_dbn.Metadata.decode(bytes(start + body), upgrade_policy=_AS_IS)
         except databento_dbn.DBNError:
             raise BadInput(f"{self._path}: its metadata is damaged; download it again") from None
 
