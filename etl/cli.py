@@ -355,13 +355,15 @@ def build(obj: dict[str, Any]) -> None:
 
 
 def _build(obj: dict[str, Any]) -> None:
-    from etl import release
+    from etl import cot_releases, release
     from etl.build import build as build_database
 
     build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
-    for line in release.outdated(obj["now"].date()):
-        logger.warning(line)
+    today = obj["now"].date()
+    for line in [*release.outdated(today), cot_releases.runs_out(today)]:
+        if line:
+            logger.warning(line)
 
 
 @main.command()
@@ -434,6 +436,36 @@ def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> 
 
 
 @main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--at", "known_at", type=INSTANT, help="What the market could know at this instant.")
+@click.option("--had-at", type=INSTANT, help="What this lake had landed at this instant.")
+@click.pass_obj
+def replay(
+    obj: dict[str, Any], folder: Path, known_at: datetime | None, had_at: datetime | None
+) -> None:
+    """Make a lake in FOLDER as this one stood at an instant, by one clock or by both.
+
+    It holds the raw rows known (--at) and landed (--had-at) by then, derived and built as of then
+    with the code of today. Ask it with duckdb, or with any command and --lake FOLDER.
+
+    \b
+    Example:
+      hydra replay /tmp/thursday --had-at 2026-11-19T20:30:00Z
+      duckdb /tmp/thursday/hydra.duckdb "from features_at('HE', '2026-11-19T20:30:00Z')"
+    """
+    from etl.replay import replay as make
+
+    if known_at is None and had_at is None:
+        raise click.UsageError("give --at, --had-at or both")
+    target = Lake(folder)
+    rows = make(obj["lake"], target, obj["markets"](), known_at=known_at, had_at=had_at)
+    if rows:
+        click.echo(f"{target.database}: {rows:,} raw rows{_note(obj['lake'])}")
+    else:
+        click.echo(f"{folder}: nothing was there yet")
+
+
+@main.command()
 @click.argument("view")
 @click.option(
     "--format",
@@ -476,8 +508,12 @@ def export(
     rows = export_view(
         obj["lake"].database, view, file_format, output, market=code, start=start, end=end, at=at
     )
-    note = f"; {_SAMPLE_NOTE}" if obj["lake"].origin == "sample" else ""
-    click.echo(f"{output}: {rows:,} rows of {view}{note}")
+    click.echo(f"{output}: {rows:,} rows of {view}{_note(obj['lake'])}")
+
+
+def _note(lake: Lake) -> str:
+    """What ends a line about data that is synthetic."""
+    return f"; {_SAMPLE_NOTE}" if lake.origin == "sample" else ""
 
 
 def _export_daily(lake: Lake) -> None:
