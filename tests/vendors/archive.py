@@ -37,6 +37,7 @@ _STRUCTS: Mapping[str, tuple[Any, int]] = {
 #: The schemas that the archive has.
 SCHEMAS = tuple(_STRUCTS)
 _DAY = timedelta(days=1)
+_BLOCK = 1 << 14
 
 
 @dataclass(slots=True)
@@ -93,10 +94,7 @@ class Selection:
         raw = metadata.encode() + self.records.tobytes()
         if compression == "none":
             return raw
-        stream = zstandard.ZstdCompressor(level=1).compressobj()
-        body = stream.compress(raw)
-        how = zstandard.COMPRESSOBJ_FLUSH_FINISH if ended else zstandard.COMPRESSOBJ_FLUSH_BLOCK
-        return body + stream.flush(how)
+        return _compressed(raw, ended)
 
 
 class _Parent(NamedTuple):
@@ -190,6 +188,16 @@ class Archive:
             mappings,
             not_found=tuple(symbol for symbol, named in found.items() if not named),
         )
+
+
+def _compressed(raw: bytes, ended: bool) -> bytes:
+    """One zstd frame of small blocks, as of a stream that is sent while it is made."""
+    stream = zstandard.ZstdCompressor(level=1).compressobj()
+    parts = []
+    for start in range(0, len(raw), _BLOCK):
+        parts.append(stream.compress(raw[start : start + _BLOCK]))
+        parts.append(stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+    return b"".join(parts) + (stream.flush() if ended else b"")
 
 
 def _read(path: Path) -> tuple[databento_dbn.Metadata, _Records]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import zipfile
 from datetime import datetime
-from functools import cached_property
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -20,7 +19,7 @@ HOSTS = ("cftc.gov", "www.cftc.gov")
 _FOLDER = "/files/dea/history/"
 _FIRST_YEAR, _LAST_YEAR_OF_HISTORY = 2006, 2016
 #: Reports that have one zip for the years to 2016, and the member of it.
-_HISTORIES = {"fut_disagg_txt": "F_Disagg06_16.txt", "com_disagg_txt": "C_Disagg06_16.txt"}
+_HISTORIES = {"fut_disagg": "F_Disagg06_16.txt", "com_disagg": "C_Disagg06_16.txt"}
 
 
 class Folder:
@@ -31,26 +30,32 @@ class Folder:
 
     def answer(self, request: Request) -> Answer:
         """The file that is asked for, or the page that says there is none."""
-        content = self._zips.get(request.name)
-        if not request.path.startswith(_FOLDER) or content is None:
+        content = self._zip(request.name) if request.path.startswith(_FOLDER) else None
+        if content is None:
             return page(404, "Page Not Found")
         return Answer(content, headers={"Content-Type": "application/x-zip-compressed"})
 
-    @cached_property
-    def _zips(self) -> dict[str, bytes]:
-        with tempfile.TemporaryDirectory(prefix="vendors-") as folder:
-            paths = sample.fetch_cot(_FIRST_YEAR, self._until.year, self._until, Path(folder))
-            found = {path.name.removeprefix("sample_"): path.read_bytes() for path in paths}
-        for report, member in _HISTORIES.items():
-            early = [
-                zips
-                for name, zips in found.items()
-                if (match := re.fullmatch(rf"{report}_(\d{{4}})\.zip", name))
-                and int(match[1]) <= _LAST_YEAR_OF_HISTORY
-            ]
-            if early:
-                found[f"{report}_hist_2006_2016.zip"] = zipped(member, _joined(early))
-        return found
+    def _zip(self, name: str) -> bytes | None:
+        report, _, span = name.removesuffix(".zip").partition("_txt_")
+        if span == "hist_2006_2016" and report in _HISTORIES:
+            held = _published(_FIRST_YEAR, _LAST_YEAR_OF_HISTORY, self._until)
+            early = [zips for name, zips in sorted(held.items()) if name.startswith(report)]
+            return zipped(_HISTORIES[report], _joined(early))
+        year = int(span) if span.isdecimal() else 0
+        return _published(year, year, self._until).get(name) if year >= _FIRST_YEAR else None
+
+
+@lru_cache(maxsize=16)
+def _published(first: int, last: int, until: datetime) -> dict[str, bytes]:
+    """The zips of some years as they stood at ``until``, by name."""
+    with tempfile.TemporaryDirectory(prefix="vendors-") as folder:
+        # With the year after: a report of New Year's Day is dated on the last day of December.
+        paths = sample.fetch_cot(first, last + 1, until, Path(folder))
+        return {
+            path.name.removeprefix("sample_"): path.read_bytes()
+            for path in paths
+            if int(path.stem[-4:]) <= last
+        }
 
 
 def page(status: int, title: str) -> Answer:

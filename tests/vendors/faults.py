@@ -15,11 +15,13 @@ from tests.vendors.historical import refusal
 from tests.vendors.wire import Answer, Request
 
 __all__ = [
+    "ZIPS",
     "Fault",
     "broken",
     "cut_frame",
     "cut_on_a_record",
     "cut_zip",
+    "dear",
     "empty",
     "fewer_records",
     "html_page",
@@ -135,6 +137,11 @@ def too_many_requests(
     """429; ``retry_after`` is seconds or an HTTP date."""
     answer = refusal(429, "Too many requests.", headers={"Retry-After": retry_after})
     return Fault("HTTP 429", _always(answer), at, schema, times)
+
+
+def dear(usd: float) -> Fault:
+    """Every request costs so many USD."""
+    return Fault("dear", _always(Answer(json.dumps(usd).encode())), "metadata.get_cost")
 
 
 def broken(schema: str | None = None, times: int | None = None) -> Fault:
