@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from fnmatch import fnmatch
 from io import BytesIO
 
@@ -132,11 +134,20 @@ def status(
 
 
 def too_many_requests(
-    retry_after: str, at: str = GET_RANGE, schema: str | None = None, times: int | None = 1
+    seconds: int,
+    at: str = GET_RANGE,
+    schema: str | None = None,
+    times: int | None = None,
+    *,
+    as_date: bool = False,
 ) -> Fault:
-    """429; ``retry_after`` is seconds or an HTTP date."""
-    answer = refusal(429, "Too many requests.", headers={"Retry-After": retry_after})
-    return Fault("HTTP 429", _always(answer), at, schema, times)
+    """429 that says when to come back: in so many seconds, or at that date of the vendor's."""
+
+    def change(request: Request, good: Answer, again: Callable[[Request], Answer]) -> Answer:
+        then = formatdate(time.time() + seconds, usegmt=True) if as_date else str(seconds)
+        return refusal(429, "Too many requests.", headers={"Retry-After": then})
+
+    return Fault("HTTP 429", change, at, schema, times)
 
 
 def dear(usd: float) -> Fault:

@@ -337,7 +337,7 @@ def test_a_year_without_a_report_has_no_file(serve: Serve) -> None:
     [
         (faults.status(402), BentoClientError, "account_payment_required"),
         (faults.status(503), BentoServerError, "service_unavailable"),
-        (faults.too_many_requests("3"), BentoClientError, "rate_limit_exceeded"),
+        (faults.too_many_requests(3), BentoClientError, "rate_limit_exceeded"),
         (faults.refused("hist.databento.com"), requests.exceptions.ProxyError, "refused|502"),
         (faults.reset(), BentoError, "Error streaming"),
         (faults.broken(), BentoError, "Error streaming"),
