@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import traceback
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,11 @@ def test_the_next_run_makes_it_complete(stage: Stage, tmp_path: Path, title: str
     stage.observe(case, tmp_path / "lake")
     after = stage.go_on(tmp_path / "lake")
     assert (after.result.exit_code, after.databento, after.cot) == (0, COMPLETE, COMPLETE)
+
+
+@pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.title)
+def test_a_traceback_holds_no_secret(stage: Stage, tmp_path: Path, case: Case) -> None:
+    seen = stage.observe(case, tmp_path / "lake", "--debug")
+    text = seen.result.output + "".join(traceback.format_exception(seen.result.exception))
+    assert not any(secret in text for secret in SECRETS)
+    assert ("Traceback" in text) == (case.exit_code != 0)

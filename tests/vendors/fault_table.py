@@ -194,15 +194,15 @@ class Stage:
         assert result.exit_code == 0, result.output
         return result
 
-    def observe(self, case: Case, lake: Path) -> Observed:
+    def observe(self, case: Case, lake: Path, *flags: str) -> Observed:
         """Run a case in a copy of the lake, made at ``lake``."""
         shutil.copytree(self.before, lake)
-        return self.go_on(lake, case)
+        return self.go_on(lake, case, *flags)
 
-    def go_on(self, lake: Path, case: Case | None = None) -> Observed:
+    def go_on(self, lake: Path, case: Case | None = None, *flags: str) -> Observed:
         """Run again in the lake, undisturbed without a case."""
         with self.vendors(case) as vendors:
-            result, waits = run(vendors, lake, NOW)
+            result, waits = run(vendors, lake, NOW, *flags)
         said = [line for line in result.output.splitlines() if line not in self.lines]
         found = rows(lake)
         databento, cot = (self._state(source, found[source]) for source in ("databento", "cftc"))
@@ -213,17 +213,18 @@ class Stage:
         return states[0] if states else NEITHER
 
 
-def run(vendors: Vendors, lake: Path, now: datetime) -> tuple[Result, list[float]]:
+def run(vendors: Vendors, lake: Path, now: datetime, *flags: str) -> tuple[Result, list[float]]:
     """The real command line, with short time-outs and without the waits, which come back."""
     waits: list[float] = []
-    words = ["--lake", str(lake), "--now", f"{now:%FT%TZ}", "daily", "--source", "databento"]
+    words = [*flags, "--lake", str(lake), "--now", f"{now:%FT%TZ}", "daily"]
+    words += ["--source", "databento", "--days", "4", "--market", MARKET]
     with (
         mock.patch.dict(os.environ, vendors.env),
         mock.patch("time.sleep", waits.append),
         mock.patch.object(BentoHttpAPI, "TIMEOUT", _TIMEOUT),
         mock.patch.object(cftc, "_TIMEOUTS", (_TIMEOUT, _TIMEOUT)),
     ):
-        return CliRunner().invoke(main, [*words, "--days", "4", "--market", MARKET]), waits
+        return CliRunner().invoke(main, words), waits
 
 
 def tree(folder: Path) -> dict[str, str]:
