@@ -26,6 +26,7 @@ from tests.vendors.fault_table import (
 )
 
 DOCS = Path(__file__).parents[2] / "docs" / "vendors.md"
+FAILING = [case for case in CASES if case.exit_code]
 SECRETS = (KEY, base64.b64encode(f"{KEY}:".encode()).decode())
 
 
@@ -76,9 +77,9 @@ def test_the_next_run_makes_it_complete(stage: Stage, tmp_path: Path, title: str
     assert (after.result.exit_code, after.databento, after.cot) == (0, COMPLETE, COMPLETE)
 
 
-@pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.title)
+@pytest.mark.parametrize("case", FAILING[::3], ids=lambda case: case.title)
 def test_a_traceback_holds_no_secret(stage: Stage, tmp_path: Path, case: Case) -> None:
     seen = stage.observe(case, tmp_path / "lake", "--debug")
     text = seen.result.output + "".join(traceback.format_exception(seen.result.exception))
     assert not any(secret in text for secret in SECRETS)
-    assert ("Traceback" in text) == (case.exit_code != 0)
+    assert "Traceback" in text
