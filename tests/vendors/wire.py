@@ -18,6 +18,8 @@ import trustme
 __all__ = ["Answer", "Proxy", "Request"]
 
 _CHUNK = 1 << 16
+#: Seconds in which a client reads what it has got before a reset takes it away.
+_READ_FIRST = 0.3
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ def _serve(
             for start in range(0, len(body), _CHUNK):
                 self.write(body[start : start + _CHUNK], given.streamed)
             if given.ends == "reset":
+                stopping.wait(_READ_FIRST)
                 at_once = struct.pack("ii", 1, 0)
                 secured.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
             elif given.streamed and given.ends == "whole":
