@@ -162,7 +162,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.before, after = folder / "before", folder / "after"
         sold = [markets()[MARKET]]
-        with Vendors(sold, FIRST, BEFORE) as vendors:
+        with Vendors(sold, FIRST, BEFORE, limited=False) as vendors:
             self._must_work(vendors, self.before, BEFORE)
         shutil.copytree(self.before, after)
         self.archive = Archive(sold, FIRST, NOW)
