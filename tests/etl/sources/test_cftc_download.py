@@ -3,80 +3,47 @@
 from __future__ import annotations
 
 import io
-import ssl
-import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import polars as pl
 import pytest
-import trustme
 
 from etl import jobs
 from etl.errors import BadInput, VendorError
 from etl.lake import Lake
 from etl.market import market
 from etl.sources import cftc, cftc_download, sample
+from tests.vendors.wire import Answer, Proxy, Request
 
 FUTURES, COMBINED = "disaggregated_futures", "disaggregated_combined"
 
 
 class Website:
-    """``cftc.gov`` behind a proxy on loopback: answers a path with its next prepared answer.
-
-    An answer is a status and a body; a negative status announces more than is sent.
-    """
+    """``cftc.gov`` on loopback: answers a file's name with its next prepared answer."""
 
     def __init__(self, folder: Path) -> None:
-        self.answers: dict[str, list[tuple[int, bytes]]] = {}
+        self.answers: dict[str, list[Answer]] = {}
         self.asked: list[str] = []
-        authority = trustme.CA()
         self.certificates = folder / "ca.pem"
-        authority.cert_pem.write_to_path(str(self.certificates))
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("cftc.gov").configure_cert(tls)
-        site = self
+        self.proxy = Proxy(("cftc.gov",), self.certificates, lambda host: True, self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_CONNECT(self) -> None:
-                self.send_response(200)
-                self.end_headers()
-                secure = tls.wrap_socket(self.connection, server_side=True)
-                self.rfile, self.wfile = secure.makefile("rb"), secure.makefile("wb", 0)
-                self.close_connection = False
-
-            def do_GET(self) -> None:
-                folder, _, name = self.path.rpartition("/")
-                assert folder == "/files/dea/history"
-                site.asked.append(name)
-                queue = site.answers.get(name) or [(404, b"<html>no such file</html>")]
-                status, body = queue.pop(0) if len(queue) > 1 else queue[0]
-                self.send_response(abs(status))
-                self.send_header("Content-Length", str(len(body) + (9 if status < 0 else 0)))
-                self.end_headers()
-                self.wfile.write(body)
-                self.close_connection = True
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    def _answer(self, request: Request) -> Answer:
+        assert request.path == f"/files/dea/history/{request.name}"
+        self.asked.append(request.name)
+        queue = self.answers.get(request.name) or [Answer(b"<html>no such file</html>", 404)]
+        return queue.pop(0) if len(queue) > 1 else queue[0]
 
 
 @pytest.fixture(scope="module")
 def website(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
     made = Website(tmp_path_factory.mktemp("site"))
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
+    made.proxy.start()
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.proxy.stop()
 
 
 @pytest.fixture
@@ -87,7 +54,7 @@ def site(
     website.answers, website.asked = {}, []
     for name in ("NO_PROXY", "no_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{website.server.server_port}")
+    monkeypatch.setenv("HTTPS_PROXY", website.proxy.url)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(website.certificates))
     monkeypatch.setattr(cftc_download, "_FIRST_WAIT", 0.001)
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
@@ -118,8 +85,8 @@ def year_zip(year: int) -> bytes:
 
 def test_years_are_taken_as_published(site: Website, tmp_path: Path) -> None:
     site.answers = {
-        "fut_disagg_txt_hist_2006_2016.zip": [(200, zipped(("F_Disagg06_16.txt", text(2016))))],
-        "fut_disagg_txt_2024.zip": [(200, year_zip(2024))],
+        "fut_disagg_txt_hist_2006_2016.zip": [Answer(zipped(("F_Disagg06_16.txt", text(2016))))],
+        "fut_disagg_txt_2024.zip": [Answer(year_zip(2024))],
     }
     paths = cftc_download.fetch(FUTURES, [2024, 2009, 2012], tmp_path / "new")
     names = ["fut_disagg_txt_hist_2006_2016.txt", "fut_disagg_txt_2024.txt"]
@@ -131,28 +98,33 @@ def test_years_are_taken_as_published(site: Website, tmp_path: Path) -> None:
 
 def test_the_combined_report_has_files_of_its_own(site: Website, tmp_path: Path) -> None:
     body = text(2024, "Combined")
-    site.answers = {"com_disagg_txt_2024.zip": [(200, zipped(("c_year.txt", body)))]}
+    site.answers = {"com_disagg_txt_2024.zip": [Answer(zipped(("c_year.txt", body)))]}
     (path,) = cftc_download.fetch(COMBINED, [2024], tmp_path)
     assert (path.name, path.read_bytes()) == ("com_disagg_txt_2024.txt", body)
     assert cftc.newest_report(path)[0] == COMBINED
 
 
 def test_in_january_the_last_year_stands_in(site: Website, tmp_path: Path) -> None:
-    site.answers = {"fut_disagg_txt_2025.zip": [(200, year_zip(2025))]}
+    site.answers = {"fut_disagg_txt_2025.zip": [Answer(year_zip(2025))]}
     for years in ([2026], [2025, 2026]):
         paths = cftc_download.fetch(FUTURES, years, tmp_path)
         assert [path.name for path in paths] == ["fut_disagg_txt_2025.txt"]
 
 
 def test_any_other_missing_year_is_an_error(site: Website, tmp_path: Path) -> None:
-    site.answers = {"fut_disagg_txt_2025.zip": [(200, year_zip(2025))]}
+    site.answers = {"fut_disagg_txt_2025.zip": [Answer(year_zip(2025))]}
     with pytest.raises(VendorError, match=r"no fut_disagg_txt_2023\.zip \(HTTP 404\)"):
         cftc_download.fetch(FUTURES, [2023, 2025], tmp_path)
 
 
 def test_passing_failures_are_tried_again(site: Website, tmp_path: Path) -> None:
     good = year_zip(2024)
-    site.answers["fut_disagg_txt_2024.zip"] = [(503, b""), (429, b""), (-200, good), (200, good)]
+    site.answers["fut_disagg_txt_2024.zip"] = [
+        Answer(b"", 503),
+        Answer(b"", 429),
+        Answer(good, length=len(good) + 9),
+        Answer(good),
+    ]
     (path,) = cftc_download.fetch(FUTURES, [2024], tmp_path)
     assert path.read_bytes() == text(2024)
     assert len(site.asked) == 4
@@ -161,18 +133,18 @@ def test_passing_failures_are_tried_again(site: Website, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        ((403, b"no"), r"fut_disagg_txt_2024\.zip: HTTP 403"),
-        ((200, b"<html>maintenance</html>"), r"fut_disagg_txt_2024\.zip is an HTML page"),
-        ((200, year_zip(2024)[:-30]), "is not a whole zip"),
-        ((200, zipped(("renamed.txt", text(2024)))), "holds no f_year.txt"),
-        ((200, zipped(("f_year.txt", text(2024)), ("more.txt", b""))), "holds 2 files"),
-        ((200, zipped(("f_year.txt", b"Market,What\r\nx,y\r\n"))), "not its report"),
-        ((200, zipped(("f_year.txt", text(2024, "Combined")))), f"is the {COMBINED} report"),
-        ((200, year_zip(2023)), "ends on 2023-03-01, not in 2024"),
+        (Answer(b"no", 403), r"fut_disagg_txt_2024\.zip: HTTP 403"),
+        (Answer(b"<html>maintenance</html>"), r"fut_disagg_txt_2024\.zip is an HTML page"),
+        (Answer(year_zip(2024)[:-30]), "is not a whole zip"),
+        (Answer(zipped(("renamed.txt", text(2024)))), "holds no f_year.txt"),
+        (Answer(zipped(("f_year.txt", text(2024)), ("more.txt", b""))), "holds 2 files"),
+        (Answer(zipped(("f_year.txt", b"Market,What\r\nx,y\r\n"))), "not its report"),
+        (Answer(zipped(("f_year.txt", text(2024, "Combined")))), f"is the {COMBINED} report"),
+        (Answer(year_zip(2023)), "ends on 2023-03-01, not in 2024"),
     ],
 )
 def test_an_answer_that_is_not_the_year_is_refused_and_the_old_file_stays(
-    site: Website, tmp_path: Path, answer: tuple[int, bytes], says: str
+    site: Website, tmp_path: Path, answer: Answer, says: str
 ) -> None:
     old = tmp_path / "fut_disagg_txt_2024.txt"
     old.write_bytes(b"old")
@@ -188,7 +160,7 @@ def test_an_answer_that_is_not_the_year_is_refused_and_the_old_file_stays(
 def test_an_old_text_in_the_working_directory_is_not_taken(site: Website, tmp_path: Path) -> None:
     """What ``cot_reports`` itself would have returned."""
     Path("f_year.txt").write_bytes(text(2024))
-    site.answers["fut_disagg_txt_2024.zip"] = [(200, zipped(("renamed.txt", text(2024))))]
+    site.answers["fut_disagg_txt_2024.zip"] = [Answer(zipped(("renamed.txt", text(2024))))]
     try:
         with pytest.raises(VendorError, match=r"holds no f_year\.txt"):
             cftc_download.fetch(FUTURES, [2024], tmp_path)
@@ -200,7 +172,7 @@ def test_what_goes_on_failing_ends_the_run(
     site: Website, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cftc_download, "_ATTEMPTS", 2)
-    site.answers["fut_disagg_txt_2024.zip"] = [(503, b"")]
+    site.answers["fut_disagg_txt_2024.zip"] = [Answer(b"", 503)]
     with pytest.raises(VendorError, match="HTTP 503 on each of 2 attempts"):
         cftc_download.fetch(FUTURES, [2024], tmp_path)
     assert len(site.asked) == 2
@@ -223,7 +195,7 @@ def test_the_package_s_process_gets_no_key_and_finds_the_certificates(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "ca/own.pem")
     environment = cftc_download._environment()
     assert "db-secret" not in "".join(environment.values())
-    site.answers["fut_disagg_txt_2024.zip"] = [(200, year_zip(2024))]
+    site.answers["fut_disagg_txt_2024.zip"] = [Answer(year_zip(2024))]
     assert cftc_download.fetch(FUTURES, [2024], tmp_path)
 
 
@@ -245,7 +217,7 @@ def test_years_are_from_2006_on(site: Website, tmp_path: Path) -> None:
 def test_other_reports_are_asked_for_by_their_own_names(
     site: Website, tmp_path: Path, report: str, year: int, name: str
 ) -> None:
-    site.answers[name] = [(403, b"")]
+    site.answers[name] = [Answer(b"", 403)]
     with pytest.raises(VendorError, match=rf"{name}: HTTP 403"):
         cftc_download.fetch(report, [year], tmp_path)
     assert site.asked == [name]
@@ -262,7 +234,7 @@ def test_a_run_lands_both_reports_and_a_later_one_what_was_revised(
         for path in sample.fetch_cot(2025, 2025, now, tmp_path, report)
         for name in [path.name]
     }
-    site.answers = {name: [(200, body)] for name, body in zips.items()}
+    site.answers = {name: [Answer(body)] for name, body in zips.items()}
     monkeypatch.setattr(jobs, "_COT_YEARS", 1)
     hogs = replace(market("HE"), databento_dataset=None)  # nothing to ask Databento for
     lake = Lake(tmp_path / "lake")
@@ -277,20 +249,19 @@ def test_a_run_lands_both_reports_and_a_later_one_what_was_revised(
         f"{name}_disagg_txt_2025.txt: 6 rows of cot, 30 left out (other market)"
         for name in ("fut", "com")
     ]
-    assert run(now + timedelta(hours=1)) == [
-        f"{name}_disagg_txt_2025.txt: 6 already there, 30 left out (other market)"
-        for name in ("fut", "com")
-    ]
     (member,) = zipfile.ZipFile(io.BytesIO(zips["com_disagg_txt_2025.zip"])).namelist()
     body = zipfile.ZipFile(io.BytesIO(zips["com_disagg_txt_2025.zip"])).read(member)
     line = next(line for line in body.splitlines() if b"054642" in line and b"2025-02-04" in line)
     cells = line.split(b",")
     cells[7] = b"  123456"
     revised = zipped((member, body.replace(line, b",".join(cells))))
-    site.answers["com_disagg_txt_2025.zip"] = [(200, revised)]
+    site.answers["com_disagg_txt_2025.zip"] = [Answer(revised)]
     later = now + timedelta(days=1)
-    assert run(later)[1].startswith("com_disagg_txt_2025.txt: 1 rows of cot, 5 already there")
-    site.answers["com_disagg_txt_2025.zip"] = [(200, b"<html>")]
+    assert run(later) == [
+        "fut_disagg_txt_2025.txt: 6 already there, 30 left out (other market)",
+        "com_disagg_txt_2025.txt: 1 rows of cot, 5 already there, 30 left out (other market)",
+    ]
+    site.answers["com_disagg_txt_2025.zip"] = [Answer(b"<html>")]
     files = lake.raw_files()
     with pytest.raises(VendorError, match="HTML page"):
         run(later + timedelta(days=1))
