@@ -96,7 +96,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 )
         landed.left_out.update(payload.left_out)
         landed.notes += payload.notes
-        if files:
+        if files or payload.cost_usd:  # what was paid for is recorded, whatever it brought
             record = {
                 "batch_id": batch_id,
                 "source": payload.source,
@@ -105,6 +105,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 "ingested_at": now.isoformat(),
                 "rows": sum(landed.rows.values()),
                 "left_out": dict(landed.left_out),
+                "cost_usd": payload.cost_usd,
                 "files": record_files,
             }
             lake.commit(batch_id, record, files)
