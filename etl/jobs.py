@@ -178,9 +178,12 @@ def _report_years(lake: Lake, markets: Sequence[Market], first: int, end: dateti
     for market in markets:
         for start, until in spans.lacking((begin, end), reach.held(lake, "cftc", market.code)):
             looked_at.append((max(begin, start - _REVISED), until))
-    return sorted(
-        {year for start, until in looked_at for year in range(start.year, until.year + 1)}
-    )
+    years = {
+        year
+        for start, until in looked_at
+        for year in range(start.year, (until - timedelta(microseconds=1)).year + 1)
+    }
+    return sorted(years)
 
 
 def _extend_reports(
