@@ -208,11 +208,10 @@ def _vendor_days(lake: Lake, markets: Sequence[Market]) -> pl.DataFrame:
         "dataset": pl.String,
         "day": pl.Date,
         "condition": pl.String,
-        "modified": pl.String,
+        "modified": pl.Date,
         "seen_at": pl.Datetime("us", "UTC"),
     }
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
-    return frame.with_columns(pl.col("modified").cast(pl.Date)).sort("market", "day")
+    return pl.DataFrame(rows, schema=schema, orient="row").sort("market", "day")
 
 
 def _sql_versions() -> pl.DataFrame:

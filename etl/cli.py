@@ -308,12 +308,13 @@ def _download(
 
     ask = _asker()
     plan = downloads.plan(obj["lake"], wanted, chosen, ask, quotes)
-    if dry_run or not obj["quiet"]:
-        terminal.table(plan.HEADER, plan.rows(), stderr=not dry_run)
     for note in plan.notes:
         logger.warning(note)
     if not plan.priced:
         logger.info("Databento has nothing that the lake lacks")
+        return
+    if dry_run or not obj["quiet"]:
+        terminal.table(plan.HEADER, plan.rows(), stderr=not dry_run)
     if dry_run:
         return
     plan.check_cost(max_cost)

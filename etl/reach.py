@@ -28,7 +28,7 @@ class Day(NamedTuple):
     """What a vendor said of one day of a dataset."""
 
     condition: str  # available, degraded, missing
-    modified: str | None  # the date on which it last changed the day's data
+    modified: date | None  # the date on which it last changed the day's data
     seen_at: datetime
 
 
@@ -64,10 +64,7 @@ def record_days(lake: Lake, dataset: str, said: Mapping[date, Day]) -> None:
     """Keep what a vendor says of the days that are asked for; what it said before gives way."""
     path = lake.root / "reach" / f"days-{dataset}.json"
     known = {**_days(path), **said}
-    texts = {
-        day.isoformat(): [*known[day][:2], known[day].seen_at.isoformat()] for day in sorted(known)
-    }
-    lines = ",\n".join(f" {json.dumps(day)}: {json.dumps(text)}" for day, text in texts.items())
+    lines = ",\n".join(f' "{day}": {json.dumps(_texts(known[day]))}' for day in sorted(known))
     write_whole(path, f"{{\n{lines}\n}}\n")
 
 
@@ -89,11 +86,20 @@ def _spans(path: Path) -> dict[str, list[Span]]:
 def _days(path: Path) -> dict[date, Day]:
     try:
         return {
-            date.fromisoformat(day): Day(state, modified, datetime.fromisoformat(seen))
+            date.fromisoformat(day): Day(
+                state,
+                date.fromisoformat(modified) if modified else None,
+                datetime.fromisoformat(seen),
+            )
             for day, (state, modified, seen) in _load(path).items()
         }
     except (TypeError, ValueError):
         raise _damaged(path) from None
+
+
+def _texts(day: Day) -> list[str | None]:
+    modified = day.modified.isoformat() if day.modified else None
+    return [day.condition, modified, day.seen_at.isoformat()]
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from etl import jobs, keys, reach
 from etl.cli import main
+from etl.export import open_database
 from etl.lake import Lake
 from etl.sources import databento
 
@@ -118,6 +119,27 @@ def test_a_backfill_says_each_month_and_what_it_came_to(
     again = hydra("-q", *BACKFILL)
     assert (again.exit_code, again.stdout, again.stderr) == (0, "", "")
     assert vendor.count("get_range") == 15
+
+
+def test_what_was_spent_and_what_the_vendor_doubts_are_in_the_database(
+    hydra: Hydra, vendor: Any, lake: Path
+) -> None:
+    vendor.conditions = {"2024-02-06": "degraded", "2024-02-10": "missing", "2024-02-12": "pending"}
+    result = hydra(*BACKFILL)
+    assert "GLBX.MDP3: 1 degraded (2024-02-06): landed and flagged" in result.stderr
+    assert "GLBX.MDP3: 1 pending (2024-02-12): not asked for" in result.stderr
+    for words in (("derive",), ("build",)):
+        assert hydra(*words).exit_code == 0
+    connection = open_database(lake / "hydra.duckdb")
+    (spent,) = connection.sql("select sum(cost_usd) from meta.batches").fetchall()
+    days = connection.sql("select market, day::varchar, condition from meta.vendor_days").fetchall()
+    found = connection.sql(
+        "select session_date::varchar, severity from quality.checks where check_name = 'vendor_day'"
+    ).fetchall()
+    connection.close()
+    assert spent == (20 * 0.25,)  # the month with the pending day is in two parts
+    assert days == [("HE", "2024-02-06", "degraded"), ("HE", "2024-02-10", "missing")]
+    assert found == [("2024-02-06", "warning")]  # the other is a Saturday
 
 
 def test_a_backfill_to_come_or_backwards_is_nothing_or_refused(hydra: Hydra) -> None:

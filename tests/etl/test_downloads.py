@@ -176,7 +176,7 @@ def test_a_pending_day_is_asked_for_once_it_is_there(lake: Lake, vendor: Any, ho
     series = databento.series("bbo-1m", "HE.OPT")
     assert len(reach.held(lake, "databento", "HE", series)) == 2
     assert reach.days(lake) == {
-        "GLBX.MDP3": {date(2024, 5, 7): ("degraded", "2024-05-20", NOW)},
+        "GLBX.MDP3": {date(2024, 5, 7): ("degraded", date(2024, 5, 20), NOW)},
     }
     vendor.conditions = {}
     made = plan(lake, vendor, [hogs])

@@ -41,7 +41,8 @@ def test_spans_are_held_with_their_gaps(lake: Lake) -> None:
 
 def test_days_are_as_last_said(lake: Lake) -> None:
     first, second = date(2025, 3, 5), date(2025, 3, 6)
-    old, new = Day("degraded", "2025-03-06", START), Day("available", "2025-03-09", START + DAY)
+    old = Day("degraded", second, START)
+    new = Day("available", date(2025, 3, 9), START + DAY)
     missing = Day("missing", None, START)
     reach.record_days(lake, "GLBX.MDP3", {first: old, second: missing})
     reach.record_days(lake, "GLBX.MDP3", {first: new})

@@ -62,8 +62,8 @@ class Request:
     def file_name(self) -> str:
         """A name that no other request has."""
         digest = hashlib.sha256(f"{self.dataset} {self.stype_in} {self.symbols}".encode())
-        span = f"{self.start:%Y%m%dT%H%M%S%f}_{self.end:%Y%m%dT%H%M%S%f}"
-        return f"{self.market}_{self.schema}_{span}_{digest.hexdigest()[:8]}.dbn.zst"
+        name = f"{self.market}_{self.schema}_{_stamp(self.start)}_{_stamp(self.end)}"
+        return f"{name}_{digest.hexdigest()[:8]}.dbn.zst"
 
     def months(self) -> Iterator[Request]:
         """The request, cut by month, oldest first."""
@@ -82,7 +82,7 @@ class Condition(NamedTuple):
     """What the vendor says of one day of a dataset."""
 
     state: str  # available, degraded, pending or missing
-    modified: str | None  # the date on which it last changed the day's data
+    modified: date | None  # the date on which it last changed the day's data
 
 
 class Priced(NamedTuple):
@@ -187,9 +187,10 @@ def offer(ask: Asker, dataset: str, span: Span) -> Offer:
     try:
         conditions = {
             date.fromisoformat(str(day["date"])): Condition(
-                str(day["condition"]), day.get("last_modified_date")
+                str(day["condition"]), date.fromisoformat(changed) if changed else None
             )
             for day in answer
+            for changed in [day.get("last_modified_date")]
         }
     except (AttributeError, KeyError, TypeError, ValueError):
         raise VendorError(f"Databento's condition of {dataset} makes no sense; try later") from None
@@ -235,6 +236,11 @@ def instant(text: str) -> datetime:
     """An instant of the vendor's, which is in UTC when it names no zone."""
     moment = datetime.fromisoformat(text)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _stamp(moment: datetime) -> str:
+    """The moment in a file's name, short where it is midnight."""
+    return f"{moment:%Y%m%d}" if moment.time() == time() else f"{moment:%Y%m%dT%H%M%S%f}"
 
 
 def _midnight(day: date) -> datetime:

@@ -134,7 +134,7 @@ def test_a_pending_day_is_left_out_and_the_days_around_it_are_not(
     assert [(f"{r.start:%d}", f"{r.end:%d}") for r in bars] == [("09", "10"), ("11", "12")]
     offered = databento.offer(vendor.asker(), "GLBX.MDP3", span)
     about = offered.days((bars[0].start, bars[0].end))
-    assert about == {date(2024, 5, 9): ("degraded", "2024-05-20")}
+    assert about == {date(2024, 5, 9): ("degraded", date(2024, 5, 20))}
     (form,) = [form for name, form in vendor.asked if name == "get_dataset_condition"][-1:]
     assert (form["start_date"], form["end_date"]) == ("2024-05-09", "2024-05-11")
 
