@@ -265,7 +265,7 @@ def backfill(
         _download(obj, chosen, wanted, **paid)
         return
     with lake.writing(now):
-        _download(obj, chosen, wanted, bar=True, **paid)
+        _download(obj, chosen, wanted, by_month=True, **paid)
         jobs.land_reports(lake, chosen, now, logger.info, start.year)
     logger.info("next: hydra derive && hydra build")
 
@@ -301,7 +301,7 @@ def _download(
     quotes: str,
     keep: Path | None,
     dry_run: bool,
-    bar: bool = False,
+    by_month: bool = False,
 ) -> None:
     """Show what the lake lacks of Databento's data and its price, and land it unless it is dry."""
     from etl import downloads, terminal
@@ -319,13 +319,16 @@ def _download(
         return
     plan.check_cost(max_cost)
     by_code = {market.code: market for market in chosen}
-    steps: list[downloads.Step] = []
-    with terminal.Progress(len(plan.steps()), quiet=obj["quiet"] or not bar) as progress:
-        report = progress.at if bar else logger.info
-        for step in downloads.land_plan(obj["lake"], plan, by_code, ask, obj["now"], report, keep):
-            steps.append(step)
+    number = len(plan.steps(by_month))
+    done: list[downloads.Step] = []
+    with terminal.Progress(number, quiet=obj["quiet"] or not by_month) as progress:
+        report = progress.at if by_month else logger.info
+        for step in downloads.land_plan(
+            obj["lake"], plan, by_code, ask, obj["now"], report, by_month=by_month, keep=keep
+        ):
+            done.append(step)
             progress.step(step.line())
-    logger.info(downloads.summary(steps))
+    logger.info(downloads.summary(done))
 
 
 def _sampled(chosen: list[Any]) -> list[Any]:

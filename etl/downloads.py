@@ -1,7 +1,7 @@
 """Downloads that are paid for: what the lake lacks at Databento, its price, then file by file.
 
-A plan is priced as a whole before anything is downloaded.  Then each month of each schema is
-downloaded, landed and recorded in the lake's reach on its own, so that a run which is killed
+A plan is priced as a whole before anything is downloaded.  Then it is downloaded and landed step
+by step, and each file that landed is recorded in the lake's reach, so that a run which is killed
 pays nothing twice: what landed is not planned again, and a file that came whole and did not
 land is taken from the downloads folder.
 """
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
@@ -74,22 +75,21 @@ class Plan:
                 "was downloaded; ask for less or raise the limit with --max-cost"
             )
 
-    def steps(self) -> list[list[databento.Request]]:
-        """The requests cut by month: those of a market and month together, oldest first."""
-        found: dict[tuple[str, int, int], list[databento.Request]] = {}
-        for part in self.priced:
-            for request in part.request.months():
-                key = (request.market, request.start.year, request.start.month)
-                found.setdefault(key, []).append(request)
-        return [found[key] for key in sorted(found)]
+    def steps(self, by_month: bool) -> list[list[databento.Request]]:
+        """The requests that land together: each month of a market, or all of them."""
+        cut = [request for part in self.priced for request in part.request.months()]
+        cut.sort(key=_month)
+        if not by_month:
+            return [cut] if cut else []
+        return [list(requests) for _, requests in groupby(cut, key=_month)]
 
 
 @dataclass
 class Step:
-    """What one month of a market brought."""
+    """What the requests that landed together brought."""
 
-    market: str
-    month: datetime
+    label: str  # "HE 2024-05"
+    months: int  # of each market
     rows: int = 0
     bytes: int = 0
     usd: float = 0.0
@@ -104,10 +104,7 @@ class Step:
 
     def line(self) -> str:
         """One line for a person."""
-        text = (
-            f"{self.market} {self.month:%Y-%m}: {self.rows:,} rows, "
-            f"{self.bytes / 1e6:,.1f} MB, USD {self.usd:.2f}"
-        )
+        text = f"{self.label}: {self.rows:,} rows, {self.bytes / 1e6:,.1f} MB, USD {self.usd:.2f}"
         return "; ".join([text, *self.notes])
 
 
@@ -173,42 +170,48 @@ def land_plan(
     ask: databento.Asker,
     now: datetime,
     report: Report,
+    *,
+    by_month: bool,
     keep: Path | None = None,
 ) -> Iterator[Step]:
-    """Download and land a plan, month by month; the caller holds the write lock.
+    """Download and land a plan; the caller holds the write lock.
+
+    Of what lands together nothing lands before all of it has come whole.
 
     Parameters
     ----------
-    markets : every market that a definition may belong to, by code
+    markets : those that a definition may belong to, by code
+    by_month : whether each month of a market is a step of its own, or everything is one
     keep : where the files stay after they have landed; they are deleted without it
 
     Raises
     ------
     VendorError
-        Databento refused, failed, or sent less than it announced: what landed before stays.
+        Databento refused, failed, or sent less than it announced: steps before that stay, and
+        so do the files that came whole, in the downloads folder.
     """
     folder = keep or lake.root / "downloads"
     # A run that was killed may have landed a file and not recorded so: it is not paid for again.
     paid = {r["payload_sha256"] for r in lake.batch_records() if r.get("cost_usd")}
-    for requests in plan.steps():
-        step = Step(requests[0].market, requests[0].start)
-        instruments: pl.DataFrame | None = None
+    for requests in plan.steps(by_month):
+        step = Step(_label(requests), len({_month(request) for request in requests}))
+        files: list[tuple[databento.Request, databento.Fetched]] = []
         for request in requests:
-            span = (request.start, request.end)
-            report(f"{step.market} {step.month:%Y-%m}: {request}")
-            fetched = databento.fetch(ask, request, folder, report)
-            days = plan.offers[request.dataset].days(span)
-            reach.record_days(
-                lake, request.dataset, {day: reach.Day(*said, now) for day, said in days.items()}
-            )
+            report(f"{request.market} {request.start:%Y-%m}: {request}")
+            files.append((request, databento.fetch(ask, request, folder, report)))
+        _record_days(lake, requests, plan.offers, now)
+        files.sort(key=lambda file: file[0].schema != "definition")
+        instruments: pl.DataFrame | None = None
+        for request, fetched in files:
+            if instruments is None and request.schema != "definition":
+                instruments = known_instruments(lake)
             if fetched.path is not None:
-                if instruments is None and request.schema != "definition":
-                    instruments = known_instruments(lake)
                 payload = dbn.read(fetched.path, markets, instruments)
                 payload.cost_usd = None if payload.sha256 in paid else fetched.usd
                 landed = land(lake, payload, now, "vendor")
                 step.add(landed, fetched)
                 report(landed.line())
+            span = (request.start, request.end)
             reach.extend(lake, "databento", request.market, span, request.series())
             if fetched.path is not None and keep is None:
                 fetched.path.unlink()
@@ -267,3 +270,32 @@ def _warnings(offered: databento.Offer, requests: Sequence[databento.Request]) -
         if days:
             shown = ", ".join(map(str, days[:5])) + (", …" if len(days) > 5 else "")
             yield f"{offered.dataset}: {len(days)} {state} ({shown}): {said}"
+
+
+def _month(request: databento.Request) -> tuple[str, int, int]:
+    return request.market, request.start.year, request.start.month
+
+
+def _label(requests: Sequence[databento.Request]) -> str:
+    """Markets and months, "HE, ZO 2024-04 to 2024-05"."""
+    markets = dict.fromkeys(request.market for request in requests)
+    first, last = (f"{pick(r.start for r in requests):%Y-%m}" for pick in (min, max))
+    return f"{', '.join(markets)} {first if first == last else f'{first} to {last}'}"
+
+
+def _record_days(
+    lake: Lake,
+    requests: Sequence[databento.Request],
+    offers: Mapping[str, databento.Offer],
+    now: datetime,
+) -> None:
+    """Keep what the vendor says of the requests' days, before anything of them lands."""
+    for dataset, offered in offers.items():
+        said = {
+            day: reach.Day(*condition, now)
+            for request in requests
+            if request.dataset == dataset
+            for day, condition in offered.days((request.start, request.end)).items()
+        }
+        if said:
+            reach.record_days(lake, dataset, said)

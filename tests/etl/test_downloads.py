@@ -58,6 +58,7 @@ def run(
 ) -> list[downloads.Step]:
     """Plan, and land the plan."""
     made = plan(lake, vendor, chosen, span, options.pop("quotes", "bbo-1m"))
+    options.setdefault("by_month", True)
     known = {market.code: market for market in chosen}
     report = lambda line: None  # noqa: E731
     with lake.writing(now):
@@ -93,9 +94,11 @@ def test_a_plan_is_priced_as_a_whole(lake: Lake, vendor: Any, hogs: Market, oats
 def test_years_are_priced_in_one_go(lake: Lake, vendor: Any, hogs: Market) -> None:
     made = plan(lake, vendor, [hogs], YEAR)
     assert vendor.count("get_cost") == 5
-    assert len(made.steps()) == 12
-    assert all(len(requests) == 5 for requests in made.steps())
-    assert [step[0].start for step in made.steps()] == sorted(s[0].start for s in made.steps())
+    assert len(made.steps(by_month=True)) == 12
+    assert all(len(requests) == 5 for requests in made.steps(by_month=True))
+    assert [step[0].start for step in made.steps(by_month=True)] == sorted(
+        s[0].start for s in made.steps(by_month=True)
+    )
 
 
 def test_what_resolves_to_nothing_is_said_and_not_fatal(
@@ -206,31 +209,36 @@ def test_files_are_kept_on_request(lake: Lake, vendor: Any, hogs: Market, tmp_pa
     assert all(path.name.endswith(".dbn.zst") for path in kept.iterdir())
 
 
-def test_a_failure_leaves_what_landed_before_it(lake: Lake, vendor: Any, hogs: Market) -> None:
-    body = vendor.file(
-        {
-            "dataset": "GLBX.MDP3",
-            "schema": "statistics",
-            "symbols": "HE.FUT,HE.OPT",
-            "stype_in": "parent",
-            "start": "2024-05-03T00:00:00",
-        },
-        6,
-    )
+@pytest.mark.parametrize("by_month", [False, True])
+def test_a_failure_leaves_whole_steps_and_what_was_paid_for(
+    lake: Lake, vendor: Any, hogs: Market, by_month: bool
+) -> None:
+    """February's statistics are short: January landed or nothing did, and all came once."""
     good = vendor.good
 
     def short(name: str, form: dict[str, str]) -> Any:
-        if name == "get_range" and form["schema"] == "statistics":
-            return 200, body, {}
+        if name == "get_range" and form["schema"] == "statistics" and "2024-02" in form["start"]:
+            return 200, vendor.file(form, 6), {}
         return good(name, form)
 
     vendor.good = short
     with pytest.raises(VendorError, match="got 6 of 7 records"):
-        run(lake, vendor, [hogs])
-    assert len(bars(lake)) == 50
+        run(lake, vendor, [hogs], QUARTER, by_month=by_month)
+    assert bool(lake.raw_files()) == by_month
+    if by_month:
+        assert set(bars(lake)["as_of"].dt.month()) == {1}
+    else:
+        assert lake.batch_records() == []
+        assert not (lake.root / "reach").exists()
     vendor.good = good
-    made = plan(lake, vendor, [hogs])
-    assert [part.request.schema for part in made.priced] == ["statistics", "bbo-1m"]
+    asked = vendor.spans()
+    run(lake, vendor, [hogs], QUARTER, by_month=by_month)
+    again = set(asked) & set(vendor.spans()[len(asked) :])
+    assert {(schema, start) for schema, _, start, _ in again} == {
+        ("statistics", "2024-02-01T00:00")
+    }
+    assert set(bars(lake)["as_of"].dt.month()) == {1, 2, 3}
+    assert sum(record["cost_usd"] or 0 for record in lake.batch_records()) == 15 * 0.25
 
 
 #: A backfill in a process of its own, killed just after a certain call of a function.
@@ -262,7 +270,7 @@ setattr(holder, name, call)
 lake, ask, hogs = Lake(Path(root)), Asker(client, "db-key", print), markets()["HE"]
 plan = downloads.plan(lake, {"HE": (start, end)}, [hogs], ask, "bbo-1m")
 with lake.writing(now):
-    for step in downloads.land_plan(lake, plan, {"HE": hogs}, ask, now, print):
+    for step in downloads.land_plan(lake, plan, {"HE": hogs}, ask, now, print, by_month=True):
         pass
 """
 

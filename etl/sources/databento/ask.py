@@ -43,7 +43,7 @@ _LIMITS: Mapping[str, tuple[int, float]] = {
 
 #: What a person does about an answer that will not get better.
 _ADVICE = {
-    401: "check the key: DATABENTO_API_KEY or the keyring",
+    401: "check DATABENTO_API_KEY or the keyring",
     402: "see the billing page of the account",
     403: "see which datasets the account is subscribed to",
     422: "check the market's parents and the dates",
