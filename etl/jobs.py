@@ -136,10 +136,10 @@ def land_sample(
                 _tell(land_dbn(lake, by_code, files, now, "sample"), report)
                 reach.extend(lake, "sample", market.code, (start, until))
         reported = [market for market in markets if market.cot_code]
-        if years := _report_years(lake, reported, end.year - _COT_YEARS + 1, end):
+        if years := _report_years(lake, "cftc", reported, end.year - _COT_YEARS + 1, end):
             zips = sample.fetch_cot(years[0], years[-1], end, Path(folder))
             _tell(land_cot(lake, by_code, zips, now, "sample"), report)
-            _extend_reports(lake, reported, years, end)
+            _extend_reports(lake, "cftc", reported, years, end)
 
 
 def land_reports(
@@ -159,24 +159,26 @@ def land_reports(
         The CFTC refused or failed.
     """
     reported = [market for market in markets if market.cot_code]
-    years = _report_years(lake, reported, first_year or now.year - _COT_YEARS + 1, now)
+    years = _report_years(lake, "cftc", reported, first_year or now.year - _COT_YEARS + 1, now)
     if not years:
         return
     with tempfile.TemporaryDirectory(prefix="hydra-cftc-") as folder:
         zips = cftc.fetch(years, Path(folder))
         by_code = {market.code: market for market in markets}
         _tell(land_cot(lake, by_code, zips, now), report)
-    _extend_reports(lake, reported, years, now)
+    _extend_reports(lake, "cftc", reported, years, now)
 
 
-def _report_years(lake: Lake, markets: Sequence[Market], first: int, end: datetime) -> list[int]:
+def _report_years(
+    lake: Lake, source: str, markets: Sequence[Market], first: int, end: datetime
+) -> list[int]:
     """Years of which a market lacks reports, and those of the last four weeks: still revised."""
     if not markets:
         return []
     begin = datetime(first, 1, 1, tzinfo=UTC)
     looked_at = [(end - _REVISED, end)]
     for market in markets:
-        for start, until in spans.lacking((begin, end), reach.held(lake, "cftc", market.code)):
+        for start, until in spans.lacking((begin, end), reach.held(lake, source, market.code)):
             looked_at.append((max(begin, start - _REVISED), until))
     years = {
         year
@@ -187,12 +189,12 @@ def _report_years(lake: Lake, markets: Sequence[Market], first: int, end: dateti
 
 
 def _extend_reports(
-    lake: Lake, markets: Sequence[Market], years: Sequence[int], end: datetime
+    lake: Lake, source: str, markets: Sequence[Market], years: Sequence[int], end: datetime
 ) -> None:
     for market in markets:
         for year in years:
             whole = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
-            reach.extend(lake, "cftc", market.code, (whole[0], min(whole[1], end)))
+            reach.extend(lake, source, market.code, (whole[0], min(whole[1], end)))
 
 
 def recent(market: Market, days: int, end: datetime) -> Span:

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import requests
+
 from etl.errors import BadInput, VendorError
 from etl.sources import dbn
 from etl.sources.databento.ask import Asker, PassingError, Tell, Unresolved
@@ -32,6 +34,7 @@ __all__ = ["Fetched", "fetch"]
 _LARGE = 5_000_000_000
 
 _POLL_SECONDS = 10.0
+_TIMEOUTS = (100.0, 100.0)  # seconds to connect, and between bytes: the client's
 
 #: How a job's files are to be: one file of DBN, whatever its size.
 _PACKING: dict[str, Any] = {"encoding": "dbn", "compression": "zstd", "split_duration": "none"}
@@ -130,13 +133,14 @@ def _from_batch(
             lambda client: client.batch.get_job_details(number),
             family="batch",
         )
-    fetched = ask(
+    # What a killed run left of it is gone on with.
+    part = path.with_name(f"{number}.part")
+    ask(
         f"batch job {number}",
-        partial(_batch_file, number, request, records, path.parent),
+        partial(_batch_file, number, request, records, part),
         family="timeseries",
     )
-    os.replace(fetched, path)
-    fetched.parent.rmdir()
+    os.replace(part, path)
     return float(job.get("cost_usd") or usd)
 
 
@@ -173,20 +177,41 @@ def _is_for(request: Request, job: dict[str, Any]) -> bool:
 
 
 def _batch_file(
-    number: str, request: Request, records: int, folder: Path, client: Historical
-) -> Path:
-    """The job's one DBN file, its hash and records checked; the client resumes a part of it."""
+    number: str, request: Request, records: int, path: Path, client: Historical
+) -> None:
+    """Fetch the job's one DBN file, or the rest of it; its hash and records are checked."""
     files = [f for f in client.batch.list_files(number) if f["filename"].endswith(".dbn.zst")]
     if len(files) != 1:
         raise PassingError(f"has {len(files)} DBN files instead of one")
-    (path,) = client.batch.download(number, folder, files[0]["filename"])
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    (file,) = files
+    _fetch_rest(file["urls"]["https"], int(file["size"]), path, client)
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
     try:
-        if files[0]["hash"] != f"sha256:{digest}":
-            raise PassingError(f"{path.name} is not what the vendor's hash says")
+        if file["hash"] != f"sha256:{digest}":
+            raise PassingError(f"{file['filename']} is not what the vendor's hash says")
         _prove(path, request, records)
     except PassingError:
         path.unlink()
         raise
-    return path
+
+
+def _fetch_rest(url: str, size: int, path: Path, client: Historical) -> None:
+    """Fetch what ``path`` lacks of a job's file of ``size`` bytes.
+
+    The client's own download of it waits for ever on a connection that has gone silent.
+    """
+    from databento.common.http import check_http_error
+
+    held = path.stat().st_size if path.exists() else 0
+    if held < size:
+        headers = {"Range": f"bytes={held}-{size - 1}"} if held else {}
+        with requests.get(
+            url, headers=headers, auth=(client.key, ""), timeout=_TIMEOUTS, stream=True
+        ) as response:
+            check_http_error(response)
+            with path.open("ab" if response.status_code == 206 else "wb") as file:
+                for chunk in response.iter_content(1 << 16):
+                    file.write(chunk)
+    if path.stat().st_size < size:
+        raise PassingError("broke off")
