@@ -117,15 +117,24 @@ def main(
     from etl.market import markets
 
     logger.remove()
-    level = "WARNING" if quiet else "INFO"
-    # A traceback never shows what variables held: one of them is the key.
-    logger.add(sys.stderr, level=level, format="{message}", diagnose=False, backtrace=False)
+    logger.add(
+        _to_stderr,
+        level="WARNING" if quiet else "INFO",
+        format="{message}",
+        diagnose=False,  # shows what variables held, and one of them is the key
+        backtrace=False,
+    )
     ctx.obj = {
         "lake": Lake(lake_path),
         "markets": lambda: markets(markets_path),
         "now": now or datetime.now(UTC),
         "quiet": quiet,
     }
+
+
+def _to_stderr(line: str) -> None:
+    """Write to what stderr is now: a progress bar may stand in for it."""
+    sys.stderr.write(line)
 
 
 def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:

@@ -124,8 +124,6 @@ def plan(
 
     Raises
     ------
-    BadInput
-        None of the markets is at Databento.
     LakeError
         The lake holds sample data.
     VendorError
@@ -138,8 +136,6 @@ def plan(
         for market in markets
         if market not in sold
     ]
-    if not sold:
-        raise BadInput(notes[0])
     offers: dict[str, databento.Offer] = {}
     priced: list[databento.Priced] = []
     for market in sold:
