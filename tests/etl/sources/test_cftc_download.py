@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -236,13 +235,12 @@ def test_a_run_lands_both_reports_and_a_later_one_what_was_revised(
     }
     site.answers = {name: [Answer(body)] for name, body in zips.items()}
     monkeypatch.setattr(jobs, "_COT_YEARS", 1)
-    hogs = replace(market("HE"), databento_dataset=None)  # nothing to ask Databento for
     lake = Lake(tmp_path / "lake")
 
     def run(at: datetime) -> list[str]:
         said: list[str] = []
         with lake.writing(at):
-            jobs.land_vendors(lake, [hogs], 1, at, "db-secret", 5.0, said.append)
+            jobs.land_reports(lake, [market("HE")], at, said.append)
         return said
 
     assert run(now) == [
