@@ -146,14 +146,15 @@ def plan(
             )
             offers[dataset] = databento.offer(ask, dataset, (min(starts), max(ends)))
         missing = partial(_missing, lake, market, span)
+        unresolved: dict[str, None] = {}
         for request in databento.requests(market, quotes, missing, offers[dataset]):
             part = databento.price(ask, request)
-            notes += [
-                f"{market.code}: {symbol} resolves to nothing ({request.schema})"
-                for symbol in part.unresolved
-            ]
+            unresolved |= dict.fromkeys(part.unresolved)
             if part.request.symbols:
                 priced.append(part)
+        if unresolved:
+            names = ", ".join(unresolved)
+            notes.append(f"{market.code}: {len(unresolved)} of its parents mean nothing: {names}")
     for offered in offers.values():
         notes += _warnings(offered, [part.request for part in priced])
     return Plan(tuple(priced), offers, tuple(notes))
