@@ -69,7 +69,7 @@ class Plan:
         CostLimit
             It does.
         """
-        if self.usd > limit:
+        if round(self.usd, 6) > limit:  # a sum of prices is not exact
             raise CostLimit(
                 f"the plan costs USD {self.usd:.2f}, above the limit of USD {limit:.2f}; nothing "
                 "was downloaded; ask for less or raise the limit with --max-cost"

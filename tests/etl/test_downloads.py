@@ -84,6 +84,8 @@ def test_a_plan_is_priced_as_a_whole(lake: Lake, vendor: Any, hogs: Market, oats
     assert [row[0] for row in rows] == ["HE"] * 5 + ["ZO"] * 5 + ["all"]
     assert rows[-1][-1] == "2.5000"
     made.check_cost(2.5)  # the limit itself is allowed
+    vendor.cost = 0.1
+    plan(lake, vendor, [hogs, oats]).check_cost(1.0)
     with pytest.raises(CostLimit, match=r"USD 2\.50.*limit of USD 2\.00.*nothing was") as refused:
         made.check_cost(2.0)
     assert refused.value.exit_code == 5
