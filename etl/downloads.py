@@ -105,7 +105,7 @@ class Step:
     def line(self) -> str:
         """One line for a person."""
         text = f"{self.label}: {self.rows:,} rows, {self.bytes / 1e6:,.1f} MB, USD {self.usd:.2f}"
-        return "; ".join([text, *self.notes])
+        return "; ".join([text, *dict.fromkeys(self.notes)])
 
 
 def plan(
