@@ -1,0 +1,101 @@
+"""The page: the template filled with the data, the charts and the drawing library."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import vl_convert
+
+from etl.report.charts import CLASSES, Chart
+
+_SAMPLE = "SAMPLE DATA: synthetic, of no real market"
+
+#: The version of Vega-Lite that altair's specifications are of.
+_VEGA_LITE = "6.4"
+
+
+def render(
+    data: Mapping[str, Any],
+    built: Mapping[str, Any],
+    charts: Sequence[Chart],
+    known_by: datetime,
+    asked: bool,
+) -> str:
+    """The whole page, which asks nothing of the outside.
+
+    Parameters
+    ----------
+    data, built : as ``etl.report.data`` gives them
+    known_by : aware datetime
+    asked : ``known_by`` was asked for: the page says that it shows the past
+    """
+    is_sample = built["run"]["origin"] == "sample"
+    names = ", ".join(about["name"] for about in data["markets"].values()) or "nothing known"
+    instant = f"{known_by.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    standfirst = f"{names}. As known at <strong>{instant}</strong>"
+    standfirst += ", and drawn from nothing that was published later." if asked else "."
+    holds = {**data, "built": built, "known_by": known_by, "classes": CLASSES}
+    drawn = {
+        chart.name: {
+            "title": chart.title,
+            "unit": chart.unit,
+            "fields": [(field.name, field.label, field.format) for field in chart.fields],
+            "key": chart.key,
+            "spec": chart.specification(),
+        }
+        for chart in charts
+    }
+    parts = {
+        "title": html.escape(f"{_SAMPLE} · " * is_sample + f"HYDRA lake, {instant}"),
+        "banner": f'<div class="banner" role="alert">{_SAMPLE}</div>' * is_sample,
+        "standfirst": standfirst,
+        "footer": "Not investment advice. Made by hydra report."
+        + f" {_SAMPLE}." * is_sample,
+        "data": _json(holds),
+        "charts": _json(drawn),
+        "vega": _library(),
+    }
+    template = files("etl.report").joinpath("page.html").read_text(encoding="utf-8")
+    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts.get(found[1], found[0]), template)
+    return page.replace("{{policy}}", _policy(page), 1)
+
+
+def _json(value: Any) -> str:
+    """``value`` as JSON that may stand in a script element."""
+    text = json.dumps(value, default=_text, ensure_ascii=False, separators=(",", ":"))
+    text = re.sub(r"(?<=\d)\.0(?=[,\]}])", "", text)
+    return text.replace("<", "\\u003c")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VEGA_LITE))
+
+
+def _policy(page: str) -> str:
+    """A content security policy: the page's own scripts by their hashes, and no request at all."""
+    scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    hashes = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    own = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {own}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
