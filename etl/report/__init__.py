@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+from etl.errors import BadInput
 from etl.lake import Lake, write_whole
 
 __all__ = ["report"]
@@ -24,7 +25,7 @@ def report(lake: Lake, target: Path, now: datetime, at: datetime | None = None) 
     Raises
     ------
     BadInput
-        There is no database yet, or it cannot be opened.
+        ``at`` is still to come, there is no database yet, or it cannot be opened.
     LakeError
         The page cannot be written.
     """
@@ -33,6 +34,8 @@ def report(lake: Lake, target: Path, now: datetime, at: datetime | None = None) 
     from etl.report.data import built, collect
     from etl.report.page import render
 
+    if at is not None and at > now:
+        raise BadInput(f"{at:%FT%TZ} is still to come: ask for an instant up to {now:%FT%TZ}")
     known_by = now if at is None else at
     connection = etl.connect(lake.root)
     try:

@@ -15,7 +15,7 @@ import altair as alt
 
 __all__ = ["Chart", "Field", "charts"]
 
-_INK, _MUTED, _RULE = "var(--ink)", "var(--muted)", "var(--rule)"
+_INK, _MUTED, _RULE, _PAPER = "var(--ink)", "var(--muted)", "var(--rule)", "var(--paper)"
 _BLUE, _ORANGE = "var(--c1)", "var(--c2)"
 
 #: Colours of classes and conventions, and of a ramp from low to high or near to far.
@@ -104,15 +104,18 @@ def charts(conventions: Sequence[str]) -> tuple[Chart, ...]:
         _density(),
         _fan("fan", "Quantiles through time", session),
         _fan("cone", "Quantiles by expiry", expiry),
-        _moment("vol_by_expiry", "Vol at the money", "a year", expiry, _VOL),
-        _moment("skew_by_expiry", "Skewness of the log return", "1", expiry, ".2f"),
-        _moment("kurtosis_by_expiry", "Kurtosis of the log return", "1, normal 3", expiry, ".2f"),
-        _moment("vol_by_session", "Vol at the money, through time", "a year", session, _VOL),
-        _moment("skew_by_session", "Skewness, through time", "1", session, ".2f"),
-        _moment("kurtosis_by_session", "Kurtosis, through time", "1, normal 3", session, ".2f"),
-        _exposure("gex", "Gamma", "USD of delta gained for a 1 % rise"),
-        _exposure("vanna", "Vanna", "USD of delta gained for a rise of 1 vol point"),
-        _exposure("charm", "Charm", "USD of delta gained in a calendar day"),
+        *(
+            _moment(f"{name}_by_{along.name}", title, unit, along, form)
+            for along in (expiry, session)
+            for name, title, unit, form in (
+                ("vol", "Vol at the money", "a year", _VOL),
+                ("skew", "Skewness", "of the log return", ".2f"),
+                ("kurtosis", "Kurtosis", "of the log return, normal 3", ".2f"),
+            )
+        ),
+        _exposure("gex", "Gamma", "USD of delta for a 1 % rise"),
+        _exposure("vanna", "Vanna", "USD of delta for 1 vol point"),
+        _exposure("charm", "Charm", "USD of delta a day"),
         _gamma_history(conventions),
         _open_interest(),
         _futures_curve(),
@@ -138,15 +141,25 @@ def _y(field: str, form: str, zero: bool = False) -> alt.Y:
 
 
 def _levels(form: str) -> tuple[alt.Chart, ...]:
-    """Vertical lines at the rows' levels, each with its label; ``place`` keeps labels apart."""
+    """Vertical lines at the rows' levels, each with its label.
+
+    ``place`` keeps labels apart and ``side`` within the chart.
+    """
     levels = alt.Chart().transform_filter("isValid(datum.level)").encode(x="level:Q")
     words = f"datum.label + ' ' + format(datum.level, '{form}')"
-    return (
-        levels.mark_rule(color=_INK, strokeDash=[3, 3], strokeWidth=1),
-        levels.transform_calculate(words=words)
-        .mark_text(align="left", baseline="top", dx=5)
-        .encode(y=alt.value(alt.ExprRef("1 + 14 * datum.place")), text="words:N"),
+    texts = levels.transform_calculate(words=words).encode(
+        y=alt.value(alt.ExprRef("1 + 14 * datum.place")), text="words:N"
     )
+    right, left = (texts.transform_filter(f"datum.side === '{x}'") for x in ("right", "left"))
+    labels = [
+        side.encode(stroke=alt.value(halo))
+        for halo in (_PAPER, "transparent")
+        for side in (
+            right.mark_text(align="left", baseline="top", dx=5, strokeWidth=4),
+            left.mark_text(align="right", baseline="top", dx=-5, strokeWidth=4),
+        )
+    ]
+    return (levels.mark_rule(color=_INK, strokeDash=[3, 3], strokeWidth=1), *labels)
 
 
 def _smile() -> Chart:
@@ -183,7 +196,7 @@ def _smile() -> Chart:
             marks.mark_point(size=34, strokeWidth=1.4, opacity=1, stroke=_BLUE).encode(
                 x=x,
                 y=_y("vol", _PERCENT),
-                fill=alt.condition(is_liquid, alt.value(_BLUE), alt.value("var(--paper)")),
+                fill=alt.condition(is_liquid, alt.value(_BLUE), alt.value(_PAPER)),
             ),
             *_levels(_PRICE),
         ),
@@ -248,20 +261,24 @@ def _surface() -> Chart:
     y = alt.Y("place", type="ordinal", sort=None, axis=rows)
     colour = alt.Color("shade:O", scale=alt.Scale(domain=list(range(9)), range=_RAMP), legend=None)
     cells = alt.Chart().encode(x=x, y=y)
+    given = cells.transform_filter("isValid(datum.vol)")
     return Chart(
         "surface",
         "Surface",
         "implied vol a year by log-moneyness and days to expiry",
         fields,
-        (("degraded: at the money only, of few strikes", _ORANGE, "bar"),),
+        (("degraded: at the money only", _ORANGE, "bar"),),
         (
-            cells.mark_rect(strokeWidth=2).encode(
+            cells.transform_filter("!isValid(datum.vol)").mark_rect(
+                color="var(--panel)", stroke=_PAPER, strokeWidth=2
+            ),
+            given.mark_rect(strokeWidth=2).encode(
                 color=colour,
                 stroke=alt.condition(
-                    "datum.quality === 'full'", alt.value("var(--paper)"), alt.value(_ORANGE)
+                    "datum.quality === 'full'", alt.value(_PAPER), alt.value(_ORANGE)
                 ),
             ),
-            cells.mark_text(fontSize=10, opacity=alt.ExprRef("width > 560 ? 1 : 0")).encode(
+            given.mark_text(fontSize=10, opacity=alt.ExprRef("bandwidth('x') > 27 ? 1 : 0")).encode(
                 text=alt.Text("vol:Q", format=".0%"),
                 color=alt.condition(
                     "datum.shade > 4", alt.value("var(--on-high)"), alt.value("var(--on-low)")
@@ -338,31 +355,35 @@ def _moment(name: str, title: str, unit: str, along: Field, form: str) -> Chart:
     fields = (
         Field("slice", "expiry"),
         along,
-        Field("value", title.split(",")[0], form),
+        Field("value", title.lower(), form),
         Field("error", "standard error", ".2~r"),
         Field("quality", "quality"),
     )
     marks = alt.Chart().encode(x=_x(along))
     is_full = "datum.quality === 'full'"
     values = marks.encode(y=_y("value", form))
-    bars = marks.mark_rule(color="var(--bar)", strokeWidth=3).encode(y=_y("low", form), y2="high:Q")
+    bars = marks.mark_rule(color="var(--bar)", strokeWidth=2.5).encode(
+        y=_y("low", form), y2="high:Q"
+    )
     points = values.mark_point(size=40, strokeWidth=1.6, opacity=1).encode(
         stroke=alt.condition(is_full, alt.value(_BLUE), alt.value(_ORANGE)),
-        fill=alt.condition(is_full, alt.value(_BLUE), alt.value("var(--paper)")),
-        size=alt.condition("datum.is_chosen", alt.value(110), alt.value(34)),
+        fill=alt.condition(is_full, alt.value(_BLUE), alt.value(_PAPER)),
+        size=alt.condition(
+            "datum.is_chosen", alt.value(100), alt.value(34 if along.name == "expiry" else 10)
+        ),
     )
     line = values.mark_line(color=_BLUE, strokeWidth=1.2)
     return Chart(
         name,
         title,
-        f"{unit}; bars of 1 standard error each way",
+        f"{unit}, by {along.label}",
         fields,
         (
             ("estimate", _BLUE, "dot"),
             ("± 1 standard error", "var(--bar)", "bar"),
             ("degraded", _ORANGE, "ring"),
         ),
-        (bars, line, points),
+        (bars.mark_rule(color="var(--bar)", strokeWidth=2.5), line, points),
         height=200,
     )
 
@@ -443,9 +464,7 @@ def _futures_curve() -> Chart:
         Field("when", "curve of"),
     )
     colours = {"the session": _BLUE, "5 sessions before": _ORANGE, "21 sessions before": _MUTED}
-    lines = alt.Chart().encode(
-        x=_x(expiry), y=_y("close", _PRICE), color=_series("when", colours)
-    )
+    lines = alt.Chart().encode(x=_x(expiry), y=_y("close", _PRICE), color=_series("when", colours))
     return Chart(
         "futures_curve",
         "Futures curve",
@@ -503,7 +522,7 @@ def _positions() -> Chart:
     )
     marks = alt.Chart()
     lines = marks.transform_filter("isValid(datum.net)").encode(
-        x=_x(known), y=_y("net", "~s", zero=True), color=_series("holder", _CLASS_COLOURS)
+        x=_x(known), y=_y("net", _COUNT, zero=True), color=_series("holder", _CLASS_COLOURS)
     )
     # One class stands for the report: its releases are marked once.
     releases = marks.transform_filter("datum.is_mark").mark_tick(

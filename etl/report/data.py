@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from etl import engine, sqlfiles
+from etl import sqlfiles
 
 #: Strikes that the page draws, over all markets, and sessions in the histories of slices: with
 #: these it stays well under 3 MB.
@@ -24,8 +24,8 @@ SESSIONS = 6_000
 _PRICE_DIGITS = 6
 _DIGITS = 4
 _PRICES = frozenset(
-    ("strike", "forward", "close", "zero_gamma", "fut_front_close")
-    + ("q05", "q10", "q25", "q50", "q75", "q90", "q95")
+    {"strike", "forward", "close", "zero_gamma", "fut_front_close"}
+    | {f"q{percent:02}" for percent in (5, 10, 25, 50, 75, 90, 95)}
 )
 
 #: Query → the columns that it is nested by; a leaf holds the other columns.
@@ -97,7 +97,7 @@ def _keep(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None
 
 def _frame(connection: duckdb.DuckDBPyConnection, name: str) -> pl.DataFrame:
     """A query's rows, numbers rounded to what a chart can show."""
-    frame = connection.sql(_query(name)).pl()
+    frame: pl.DataFrame = connection.sql(_query(name)).pl()
     rounded = []
     for column, dtype in frame.schema.items():
         digits = _PRICE_DIGITS if column in _PRICES else _DIGITS

@@ -7,20 +7,19 @@ import hashlib
 import html
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import altair as alt
 import vl_convert
 
 from etl.report.charts import CLASSES, Chart
 
 _SAMPLE = "SAMPLE DATA: synthetic, of no real market"
-
-#: The version of Vega-Lite that altair's specifications are of.
-_VEGA_LITE = "6.4"
 
 
 def render(
@@ -41,7 +40,7 @@ def render(
     is_sample = built["run"]["origin"] == "sample"
     names = ", ".join(about["name"] for about in data["markets"].values()) or "nothing known"
     instant = f"{known_by.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    standfirst = f"{names}. As known at <strong>{instant}</strong>"
+    standfirst = f"{names}: as known at <strong>{instant}</strong>"
     standfirst += ", and drawn from nothing that was published later." if asked else "."
     holds = {**data, "built": built, "known_by": known_by, "classes": CLASSES}
     drawn = {
@@ -58,10 +57,9 @@ def render(
         "title": html.escape(f"{_SAMPLE} · " * is_sample + f"HYDRA lake, {instant}"),
         "banner": f'<div class="banner" role="alert">{_SAMPLE}</div>' * is_sample,
         "standfirst": standfirst,
-        "footer": "Not investment advice. Made by hydra report."
-        + f" {_SAMPLE}." * is_sample,
-        "data": _json(holds),
-        "charts": _json(drawn),
+        "footer": "Not investment advice. Made by hydra report." + f" {_SAMPLE}." * is_sample,
+        "data": base64.b64encode(zlib.compress(_json(holds).encode(), 9)).decode(),
+        "charts": _json(drawn).replace("<", "\\u003c"),
         "vega": _library(),
     }
     template = files("etl.report").joinpath("page.html").read_text(encoding="utf-8")
@@ -70,10 +68,9 @@ def render(
 
 
 def _json(value: Any) -> str:
-    """``value`` as JSON that may stand in a script element."""
+    """``value`` as compact JSON."""
     text = json.dumps(value, default=_text, ensure_ascii=False, separators=(",", ":"))
-    text = re.sub(r"(?<=\d)\.0(?=[,\]}])", "", text)
-    return text.replace("<", "\\u003c")
+    return re.sub(r"(?<=\d)\.0(?=[,\]}])", "", text)
 
 
 def _text(value: Any) -> str:
@@ -87,7 +84,8 @@ def _text(value: Any) -> str:
 @cache
 def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script."""
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VEGA_LITE))
+    written_for = alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", written_for))
 
 
 def _policy(page: str) -> str:

@@ -8,11 +8,8 @@ import os
 import select
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -40,7 +37,7 @@ class Browser:
         assert CHROMIUM is not None
         self._process = subprocess.Popen(
             [CHROMIUM, *_QUIET, "--remote-debugging-pipe", f"--user-data-dir={profile}"],
-            preexec_fn=connect,  # noqa: PLW1509 - no thread runs yet
+            preexec_fn=connect,
             close_fds=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
