@@ -29,10 +29,16 @@ def connect(lake: str | Path = "lake") -> DuckDBPyConnection:
     >>> con.sql("select implied_vol(2.1, 84.0, 86.0, 0.2, 0.04, true, true).vol").fetchall()
     """
     # Imported here, so that `import etl` costs nothing.
+    from etl import engine
     from etl.export import open_database
     from etl.lake import Lake
     from mathlib import udf
 
-    connection = open_database(Lake(Path(lake)).database)
+    database = Lake(Path(lake)).database
+    open_database(database).close()  # says what is wrong with it
+    # Connections to one file share an instance, in which a function is registered only once.
+    connection = engine.connect()
+    connection.execute(f"attach {engine.quoted(database)} as lake (read_only)")
+    connection.execute("use lake")
     udf.register(connection)
     return connection
