@@ -109,8 +109,8 @@ def charts(conventions: Sequence[str]) -> tuple[Chart, ...]:
             for along in (expiry, session)
             for name, title, unit, form in (
                 ("vol", "Vol at the money", "a year", _VOL),
-                ("skew", "Skewness", "of the log return", ".2f"),
-                ("kurtosis", "Kurtosis", "of the log return, normal 3", ".2f"),
+                ("skew", "Skewness", "log return", ".2f"),
+                ("kurtosis", "Kurtosis", "log return, normal 3", ".2f"),
             )
         ),
         _exposure("gex", "Gamma", "USD of delta for a 1 % rise"),
@@ -269,9 +269,7 @@ def _surface() -> Chart:
         fields,
         (("degraded: at the money only", _ORANGE, "bar"),),
         (
-            cells.transform_filter("!isValid(datum.vol)").mark_rect(
-                color="var(--panel)", stroke=_PAPER, strokeWidth=2
-            ),
+            cells.mark_rect(color="var(--panel)", stroke=_PAPER, strokeWidth=2),
             given.mark_rect(strokeWidth=2).encode(
                 color=colour,
                 stroke=alt.condition(

@@ -5,7 +5,9 @@ select
     columns('^(prod_merc|swap|managed_money|other_reportable|nonreportable)_(net|percentile_3y)$'),
     min(available_at) over (partition by market, report_date) as released_at,
     release_estimated,
-    count(*) over (partition by market, report_date) - 1 as revisions
+    count(distinct row(
+        prod_merc_net, swap_net, managed_money_net, other_reportable_net, nonreportable_net
+    )) over (partition by market, report_date) - 1 as revisions
 from features.cot_v1
 where
     report = 'disaggregated_futures'
