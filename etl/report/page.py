@@ -1,4 +1,4 @@
-"""The page: the template filled with the data, the charts and the drawing library."""
+"""The page: its template filled with the data, the charts, the drawing library and its scripts."""
 
 from __future__ import annotations
 
@@ -58,13 +58,20 @@ def render(
         "banner": f'<div class="banner" role="alert">{_SAMPLE}</div>' * is_sample,
         "standfirst": standfirst,
         "footer": "Not investment advice. Made by hydra report." + f" {_SAMPLE}." * is_sample,
-        "data": base64.b64encode(zlib.compress(_json(holds).encode(), 9)).decode(),
+        "style": _part("page.css"),
+        "rows": _part("rows.js"),
+        "view": _part("view.js"),
+        "data": base64.b64encode(zlib.compress(_json(holds).encode())).decode(),
         "charts": _json(drawn).replace("<", "\\u003c"),
         "vega": _library(),
     }
-    template = files("etl.report").joinpath("page.html").read_text(encoding="utf-8")
-    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts.get(found[1], found[0]), template)
+    named = re.compile(r"\{\{(\w+)\}\}")
+    page = named.sub(lambda found: parts.get(found[1], found[0]), _part("page.html"))
     return page.replace("{{policy}}", _policy(page), 1)
+
+
+def _part(name: str) -> str:
+    return files("etl.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _json(value: Any) -> str:
