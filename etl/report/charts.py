@@ -257,7 +257,7 @@ def _surface() -> Chart:
         title="strike over forward, log", format="+.0%", labelAngle=0, domain=False, ticks=False
     )
     x = alt.X("moneyness", type="ordinal", axis=axis)
-    rows = alt.Axis(title=None, domain=False, ticks=False, labelLimit=110)
+    rows = alt.Axis(title=None, domain=False, ticks=False, labelLimit=150)
     y = alt.Y("place", type="ordinal", sort=None, axis=rows)
     colour = alt.Color("shade:O", scale=alt.Scale(domain=list(range(9)), range=_RAMP), legend=None)
     cells = alt.Chart().encode(x=x, y=y)
@@ -341,12 +341,23 @@ def _fan(name: str, title: str, along: Field) -> Chart:
             marks.mark_line(color=_INK, strokeWidth=1.2, strokeDash=[5, 3]).encode(
                 x=x, y=_y("forward", _PRICE)
             ),
+            # Of one session or expiry no band can be drawn.
+            marks.mark_rule(color=_BLUE, strokeWidth=12, opacity=_of_one(0.2)).encode(
+                x=x, y=_y("q05", _PRICE), y2="q95:Q"
+            ),
+            marks.mark_point(color=_BLUE, filled=True, size=60, opacity=_of_one(1)).encode(
+                x=x, y=_y("q50", _PRICE)
+            ),
             marks.transform_filter("datum.quality !== 'full'")
             .mark_point(color=_ORANGE, size=40, strokeWidth=1.6, opacity=1, shape="diamond")
             .encode(x=x, y=_y("forward", _PRICE)),
         ),
         height=300,
     )
+
+
+def _of_one(opacity: float) -> alt.ExprRef:
+    return alt.ExprRef(f"length(data('rows')) === 1 ? {opacity} : 0")
 
 
 def _moment(name: str, title: str, unit: str, along: Field, form: str) -> Chart:

@@ -128,11 +128,13 @@ function sessionTables() {
   const all = slices();
   const count = (quality) => all.filter((row) => row.quality === quality).length;
   const thin = count("degraded");
+  const {as_of: asOf, n_listed: listed} = held("slices", state.session, state.source) ?? {};
+  const missing = listed - all.length;
   $("quality-line").textContent = all.length
-    ? `From ${SOURCES[state.source]}, as known at `
-      + `${minute(held("slices", state.session, state.source).as_of)}: `
+    ? `From ${SOURCES[state.source]}, as known at ${minute(asOf)}: `
       + `${count("full")} of ${all.length} expiries have an arbitrage-free curve`
-      + (thin ? `, ${thin} are too thin for one and give a vol at the money only.` : ".")
+      + (thin ? `, ${thin} are too thin for one and give a vol at the money only` : "")
+      + (missing ? `; ${missing} more are listed and not drawn, without a price or far off.` : ".")
     : "";
   $("slices-line").textContent = all.length
     ? `Expiries of the session ${state.session}, from ${state.source}s.` : "";

@@ -1,5 +1,5 @@
--- What the checks found in sessions whose cut-off had passed, one row a check and market, the
--- newest finding first in words.
+-- What the checks found in sessions whose cut-off had passed, one row a check and market, with the
+-- newest finding in words. What is of no session is of the build's instant.
 select
     coalesce(c.market, '-') as market, c.severity, c.check_name,
     count(*) as findings,
@@ -10,6 +10,8 @@ select
     ) as example
 from quality.checks as c
 left join meta.sessions as s using (market, session_date)
-where c.session_date is null or coalesce(s.cut_off, c.session_date) <= (select known_by from page)
+where
+    coalesce(s.cut_off, c.session_date, (select built_at from meta.builds))
+    <= (select known_by from page)
 group by c.market, c.severity, c.check_name
 order by market, c.severity, c.check_name
