@@ -1,6 +1,9 @@
 // The page's data, what is chosen of it, and the rows of each chart.
 
 const $ = (id) => document.getElementById(id);
+if (!("DecompressionStream" in window)) {
+  $("nothing").textContent = "This browser is too old for the page: it needs one of 2023 or later.";
+}
 const packed = Uint8Array.from(atob($("data").textContent), (letter) => letter.charCodeAt(0));
 const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
 const DATA = await new Response(unpacked).json();
