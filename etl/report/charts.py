@@ -43,6 +43,7 @@ _CONFIG: dict[str, Any] = {
         "domainColor": _MUTED,
         "tickColor": _MUTED,
         "labelOverlap": "greedy",
+        "labelSeparation": 10,
     },
     "axisX": {"grid": False},
     "axisY": {"domain": False, "ticks": False, "tickCount": 5},
