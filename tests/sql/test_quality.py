@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from etl import engine, sqlfiles
@@ -341,3 +342,24 @@ def test_stale_source_of_a_market_that_was_never_landed(bench) -> None:
     freshness(bench, bench.session()["cut_off"], {})
     assert bench.rows("quality.freshness") == []
     assert found(bench, "stale_source") == []
+
+
+def test_vendor_day(bench) -> None:
+    saturday = date(2025, 3, 8)
+    said = {
+        date(2025, 3, 5): "available",
+        DAY: "degraded",
+        date(2025, 3, 7): "missing",
+        saturday: "missing",
+    }
+    rows = {
+        "market": ["HE"] * len(said),
+        "dataset": ["GLBX.MDP3"] * len(said),
+        "day": list(said),
+        "condition": list(said.values()),
+    }
+    engine.create_table(bench.connection, "meta.vendor_days", pl.DataFrame(rows))
+    assert found(bench, "vendor_day") == [
+        (DAY, "GLBX.MDP3", f"the vendor calls {DAY} degraded"),
+        (date(2025, 3, 7), "GLBX.MDP3", "the vendor calls 2025-03-07 missing"),
+    ]
