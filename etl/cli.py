@@ -218,7 +218,7 @@ def daily(
     codes: tuple[str, ...],
     **paid: Any,
 ) -> None:
-    """Land what is new, derive, build, check and export.
+    """Land what is new, derive, build, check, export and report.
 
     \b
     Example:
@@ -252,6 +252,7 @@ def daily(
         _build(obj)
     found = _check(obj)
     _export_daily(lake)
+    _report(obj, lake.report, None)
     _summary(obj)
     if any(severity == "error" for severity, *_ in found):
         logger.warning("the checks found errors: hydra check lists them")
@@ -750,6 +751,34 @@ def _export_daily(lake: Lake) -> None:
         target = lake.root / "exports" / f"{name}.{file_format}"
         export_view(lake.database, "features.daily_v1", file_format, target)
     logger.info(f"exported features.daily_v1 to {target.parent}")
+
+
+@main.command("report")
+@click.option("--at", type=INSTANT, help="Draw the page as it could have been drawn then.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; report.html in the lake by default.",
+)
+@click.pass_obj
+def report_page(obj: dict[str, Any], at: datetime | None, output: Path | None) -> None:
+    """Write one HTML page to look at: every market's smiles, densities, flows and positions.
+
+    The page holds all that it needs and asks nothing of the outside.
+
+    \b
+    Example:
+      hydra report --at 2026-11-20T20:30:00Z -o then.html
+    """
+    _report(obj, output or obj["lake"].report, at)
+
+
+def _report(obj: dict[str, Any], target: Path, at: datetime | None) -> None:
+    from etl.report import report
+
+    report(obj["lake"], target, obj["now"], at)
+    click.echo(f"report: {target}")
 
 
 @main.command()
