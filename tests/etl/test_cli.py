@@ -476,7 +476,7 @@ def test_it_runs_from_any_folder_on_the_lake_of_the_environment(
     words = ["export", "features.daily_v1", "-o", "x.csv"]
     done = run(*words, cwd=tmp_path, HYDRA_LAKE=str(sample_lake.lake.root))
     assert done.returncode == 0, done.stderr
-    assert os.listdir(tmp_path) == ["x.csv"]
+    assert sorted(os.listdir(tmp_path)) == ["datapackage.json", "x.csv"]
 
 
 def test_a_process_exits_with_the_code_and_one_line(tmp_path: Path) -> None:
