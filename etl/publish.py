@@ -47,6 +47,10 @@ _TYPES: Mapping[str, str] = {
     "TIMESTAMP WITH TIME ZONE": "timestamp with time zone",
 }
 
+#: Its strikes follow from the fit: of a slice that was fitted anew, the old ones would stay among
+#: the new.
+_REDRAWN = "density_"
+
 #: ``long_v1`` as one join needs it: not a table of values, and rows leave it when others come.
 _PREPARED = "known_"
 
@@ -222,6 +226,9 @@ def _publish(
     with open(rows, "rb") as file, server.cursor().copy(copy) as stream:
         while block := file.read(_BLOCK):
             stream.write(block)
+    if table.name.startswith(_REDRAWN):
+        place = _list([name for name in table.key if name != "strike"])
+        server.execute(_filled(server, "publish/redrawn.sql", target=table.target, slice=place))
     upsert = _filled(
         server,
         "publish/upsert.sql",

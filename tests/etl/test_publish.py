@@ -190,6 +190,24 @@ def test_what_the_lake_no_longer_has_stays(own_lake: Any, server: Server, databa
     assert server.ask(database, "select count(*) from hydra.cot_v1") == [(count,)]
 
 
+def test_a_density_that_was_fitted_anew_keeps_no_old_point(
+    own_lake: Any, server: Server, database: str
+) -> None:
+    url, view = server.url(database), "features.density_v1"
+    publish(own_lake.lake.database, url, [view])
+    count = len(rows_of(own_lake, view))
+    slice_of = "select market, session_date, price_source, series, expiry, as_of, available_at"
+    one = f"({slice_of} from {view} order by all limit 1)"
+    path = altered(
+        own_lake,
+        f"update {view} set strike = strike + 0.001 "
+        f"where ({slice_of.removeprefix('select ')}) in {one}",
+        f"delete from {view} where market = 'ZO'",  # what is not there is left alone
+    )
+    assert publish(path, url, [view]) == [Published(view, 101, 0)]
+    assert server.ask(database, "select count(*) from hydra.density_v1") == [(count,)]
+
+
 def test_texts_lists_and_numbers_that_are_none_arrive_as_they_are(
     own_lake: Any, server: Server, database: str
 ) -> None:
