@@ -149,6 +149,14 @@ _MARKET = click.option(
     "--market", "codes", multiple=True, metavar="CODE", help="Only this market; may be repeated."
 )
 
+_COT = click.option(
+    "--cot",
+    "cot_kinds",
+    type=click.Choice(["disaggregated", "legacy", "financial"]),
+    multiple=True,
+    help="Land the CFTC's report of this kind too, beside what a market's file names.",
+)
+
 
 def _paid(command: Callable[..., None]) -> Callable[..., None]:
     """The options of a command that downloads what is paid for."""
@@ -198,6 +206,7 @@ def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     help="Sessions of history: 90 of the sample, 5 of Databento by default.",
 )
 @_paid
+@_COT
 @_MARKET
 @click.pass_obj
 def daily(
@@ -205,10 +214,11 @@ def daily(
     /,
     source: str | None,
     days: int | None,
+    cot_kinds: tuple[str, ...],
     codes: tuple[str, ...],
     **paid: Any,
 ) -> None:
-    """Land what is new, derive, build, check and export.
+    """Land what is new, derive, build, check, export and report.
 
     \b
     Example:
@@ -221,6 +231,8 @@ def daily(
     chosen = _chosen(obj, codes)
     source = source or ("databento" if _key() else "sample")
     if source == "sample":
+        if other := sorted({*cot_kinds} - {"disaggregated"}):
+            raise BadInput(f"the sample vendor has no {other[0]} COT report: leave --cot out")
         chosen = _sampled(chosen)
         logger.info(_SAMPLE_NOTE)
     wanted = {market.code: jobs.recent(market, days or 5, now) for market in chosen}
@@ -235,11 +247,12 @@ def daily(
             jobs.land_sample(lake, chosen, days or 90, now, logger.info)
         else:
             _download(obj, chosen, wanted, **paid)
-            jobs.land_reports(lake, chosen, now, logger.info)
+            jobs.land_reports(lake, chosen, now, logger.info, cot_kinds=cot_kinds)
         _derive(obj, ())
         _build(obj)
     found = _check(obj)
     _export_daily(lake)
+    _report(obj, lake.report, None)
     _summary(obj)
     if any(severity == "error" for severity, *_ in found):
         logger.warning("the checks found errors: hydra check lists them")
@@ -249,10 +262,17 @@ def daily(
 @click.option("--start", type=DAY, required=True, help="First day.")
 @click.option("--end", type=DAY, required=True, help="Last day.")
 @_paid
+@_COT
 @_MARKET
 @click.pass_obj
 def backfill(
-    obj: dict[str, Any], /, start: date, end: date, codes: tuple[str, ...], **paid: Any
+    obj: dict[str, Any],
+    /,
+    start: date,
+    end: date,
+    cot_kinds: tuple[str, ...],
+    codes: tuple[str, ...],
+    **paid: Any,
 ) -> None:
     """Land years of history from Databento and the CFTC, month by month.
 
@@ -275,7 +295,7 @@ def backfill(
         return
     with lake.writing(now):
         _download(obj, chosen, wanted, by_month=True, **paid)
-        jobs.land_reports(lake, chosen, now, logger.info, start.year)
+        jobs.land_reports(lake, chosen, now, logger.info, start.year, cot_kinds)
     logger.info("next: hydra derive && hydra build")
 
 
@@ -394,11 +414,11 @@ def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_obj
 def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
-    """Land the CFTC's yearly zips of the disaggregated futures-only report.
+    """Land the CFTC's yearly zips: Disaggregated, Legacy or Financial, with options or without.
 
     \b
     Example:
-      hydra land cot fut_disagg_txt_2024.zip fut_disagg_txt_2025.zip
+      hydra land cot fut_disagg_txt_2024.zip com_disagg_txt_2024.zip
     """
     from etl import jobs
 
@@ -733,6 +753,34 @@ def _export_daily(lake: Lake) -> None:
     logger.info(f"exported features.daily_v1 to {target.parent}")
 
 
+@main.command("report")
+@click.option("--at", type=INSTANT, help="Draw the page as it could have been drawn then.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; report.html in the lake by default.",
+)
+@click.pass_obj
+def report_page(obj: dict[str, Any], at: datetime | None, output: Path | None) -> None:
+    """Write one HTML page to look at: every market's smiles, densities, flows and positions.
+
+    The page holds all that it needs and asks nothing of the outside.
+
+    \b
+    Example:
+      hydra report --at 2026-11-20T20:30:00Z -o then.html
+    """
+    _report(obj, output or obj["lake"].report, at)
+
+
+def _report(obj: dict[str, Any], target: Path, at: datetime | None) -> None:
+    from etl.report import report
+
+    report(obj["lake"], target, obj["now"], at)
+    click.echo(f"report: {target}")
+
+
 @main.command()
 @click.pass_obj
 def status(obj: dict[str, Any]) -> None:
@@ -757,7 +805,7 @@ def _summary(obj: dict[str, Any]) -> None:
         connection.close()
     click.echo(f"{lake.root}: {_SAMPLE_NOTE if lake.origin == 'sample' else 'vendor data'}")
     for market, source, as_of, state, detail in held:
-        click.echo(f"  {market:4} {source:20} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
+        click.echo(f"  {market:4} {source:21} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
 
 
 @main.command()

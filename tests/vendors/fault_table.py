@@ -158,9 +158,10 @@ CASES = (
     _cftc_fails("503, always", "try later", faults.unavailable()),
     _cftc_passes("connection refused, once", faults.refused(_CFTC, times=1)),
     _cftc_fails("connection refused, always", "try later", faults.refused(_CFTC)),
-    _cftc_fails("zip cut off, always", "", faults.cut_zip()),
+    _cftc_fails("combined report alone 503, always", "com_", faults.unavailable("com_*.zip")),
+    _cftc_fails("zip cut off, always", "not a whole zip", faults.cut_zip()),
     _cftc_fails("HTML page in place of a zip", "HTML page", faults.html_page()),
-    _cftc_passes("renamed zip member", faults.renamed_member()),
+    _cftc_fails("renamed zip member", "holds no f_year.txt", faults.renamed_member()),
     _cftc_fails("stale year", "2024", faults.stale_year(2024)),
 )
 
