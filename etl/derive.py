@@ -112,7 +112,8 @@ def _code_hash(market: Market) -> str:
     here = Path(__file__).parent
     sources = sorted([*Path(mathlib.__file__).parent.glob("*.py"), *here.glob("calendar*")])
     digest = hashlib.sha256(sqlfiles.code_hash(sources).encode())
-    digest.update(json.dumps(asdict(market), sort_keys=True, default=str).encode())
+    about = {**asdict(market), "quality": None}  # the checks' thresholds shape no derived row
+    digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
@@ -175,7 +176,8 @@ def _store(
         parts = [found.get((year, month), rows.clear())]
         if path.exists():
             old = pl.read_parquet(path, hive_partitioning=False, glob=False)
-            parts.insert(0, old.filter(~pl.col("session_date").is_in(sessions)))
+            if old.schema == rows.schema:  # else of older SQL: this run does its sessions too
+                parts.insert(0, old.filter(~pl.col("session_date").is_in(sessions)))
         merged = pl.concat(parts).sort(file.grain, nulls_last=True)
         if merged.height or path.exists():
             replace_whole(path, merged.write_parquet)
