@@ -6,6 +6,7 @@ Layout (``lake/README.md`` explains it to a person)::
     raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.parquet
     batches/<batch>.json          what each batch brought, with the hash of every file
     reach/<source>-<market>.json  the span that a vendor was asked for and that has landed
+    checks/<instant>.parquet      what the checks found in one run
     derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
     hydra.duckdb, report.html, exports/
 
@@ -60,6 +61,10 @@ class Lake:
     @property
     def staging(self) -> Path:
         return self.root / "staging"
+
+    @property
+    def checks(self) -> Path:
+        return self.root / "checks"
 
     @property
     def database(self) -> Path:
@@ -137,6 +142,13 @@ class Lake:
         """Record that all of the span has landed; not before it has."""
         span = {"from": start.isoformat(), "until": end.isoformat()}
         write_whole(self._reach_file(source, market), json.dumps(span) + "\n")
+
+    def reaches(self) -> list[tuple[str, str, datetime]]:
+        """Source, market and end of every span that has landed whole, in order."""
+        paths = sorted((self.root / "reach").glob("*.json"))
+        keys = [tuple(path.stem.split("-", 1)) for path in paths]
+        spans = [(source, market, self.reach(source, market)) for source, market in keys]
+        return [(source, market, span[1]) for source, market, span in spans if span]
 
     def _reach_file(self, source: str, market: str) -> Path:
         return self.root / "reach" / f"{source}-{market}.json"
@@ -224,7 +236,13 @@ class Lake:
             if record.exists():
                 self._move(json.loads(record.read_text())["moves"])
             shutil.rmtree(folder)
-        for pattern in ("*.part*", "batches/*.part", "derived/**/*.part", "reach/*.part"):
+        for pattern in (
+            "*.part*",
+            "batches/*.part",
+            "derived/**/*.part",
+            "reach/*.part",
+            "checks/*.part",
+        ):
             for left in self.root.glob(pattern):
                 left.unlink()
 

@@ -28,7 +28,7 @@ from etl.cot_releases import releases, report_as_of
 from etl.errors import BadInput, VendorError
 from etl.market import Market
 from etl.schemas import DATASETS
-from etl.sources import Payload, conform, parse_date
+from etl.sources import Payload, conform, parse_date, text_layout
 
 __all__ = ["HISTORY_URL", "REPORT", "fetch", "read"]
 
@@ -102,7 +102,7 @@ def read(
     else:
         data, where = _file_bytes(path_or_bytes), path_or_bytes.name
     archive, member = _member(data, where)
-    payload = Payload(source, where, hashlib.sha256(data).hexdigest(), iter(()))
+    payload = Payload(source, where, hashlib.sha256(data).hexdigest(), iter(()), kind="cot")
     payload.frames = _frames(archive, member, where, markets, payload)
     return payload
 
@@ -127,7 +127,7 @@ def _frames(
     )
     rows: dict[tuple[object, object], _Row] = {}
     others = 0
-    for fields in _lines(archive, member, where):
+    for fields in _lines(archive, member, where, payload.layout):
         cot_code = fields[_CODE].zfill(6)
         if cot_code not in by_code:
             others += 1
@@ -199,8 +199,13 @@ def _member(data: bytes, where: str) -> tuple[zipfile.ZipFile, str]:
     return archive, texts[0].filename
 
 
-def _lines(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[dict[str, str]]:
-    """The text's rows as column -> stripped field, the report proved to be the right one."""
+def _lines(
+    archive: zipfile.ZipFile, member: str, where: str, layout: dict[str, str]
+) -> Iterator[dict[str, str]]:
+    """The text's rows as column -> stripped field, the report proved to be the right one.
+
+    ``layout`` takes the types of the columns.
+    """
     try:
         with archive.open(member) as binary:
             text = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="")
@@ -215,6 +220,8 @@ def _lines(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[dict[s
                         f"{where}: line {number} of {member} has {len(line)} fields, its header "
                         f"{len(header)}; download it again"
                     )
+                if not layout:
+                    layout |= text_layout(header, line)
                 fields = {name: line[place].strip() for name, place in wanted.items()}
                 if fields[_SCOPE].lower() != "futonly":
                     raise BadInput(
@@ -388,7 +395,7 @@ def _prove(data: bytes, name: str, year: int) -> None:
     try:
         archive, member = _member(data, name)
         newest = max(
-            (_date(fields, name) for fields in _lines(archive, member, name)), default=None
+            (_date(fields, name) for fields in _lines(archive, member, name, {})), default=None
         )
     except BadInput as error:
         raise VendorError(f"the CFTC's answer is not its report: {error}") from None

@@ -180,7 +180,7 @@ def read(
     """
     digest = file_sha256(path)
     header = peek(path)
-    payload = Payload(source, path.name, digest, iter(()))
+    payload = Payload(source, path.name, digest, iter(()), kind=header.schema)
     payload.frames = _frames(path, header, markets, instruments, payload)
     return payload
 
@@ -203,7 +203,9 @@ def _frames(
         metadata = stream.metadata()
         decode = _decoder(header.schema, traded, metadata, instruments, payload)
         empty = True
-        for records in _records(path, stream, _layout(kind, metadata), kind.rtype):
+        layout = _layout(kind, metadata)
+        payload.layout = {name: layout[name].str for name in layout.names or ()}
+        for records in _records(path, stream, layout, kind.rtype):
             empty = False
             for dataset, frame in decode(records):
                 if not frame.is_empty():
