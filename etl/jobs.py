@@ -115,11 +115,16 @@ def land_cot(
 
 
 def land_sample(
-    lake: Lake, markets: Sequence[Market], days: int, now: datetime, report: Report
+    lake: Lake,
+    markets: Sequence[Market],
+    days: int,
+    now: datetime,
+    report: Report,
+    seed: int | None = None,
 ) -> None:
     """Land the sample vendor's last ``days`` sessions, up to the last midnight in UTC.
 
-    What the lake has already is not made again.
+    What the lake has already is not made again.  With a ``seed`` the vendor plants faults.
     """
     end = datetime.combine(now.astimezone(UTC).date(), time(0), UTC)
     by_code = {market.code: market for market in markets}
@@ -127,12 +132,14 @@ def land_sample(
         for market in markets:
             for start, until in _missing(lake, "sample", market, days, end):
                 report(f"{market.code}: sample vendor, {start:%Y-%m-%d} to {until:%Y-%m-%d}")
-                files = sample.fetch(market, start, until, Path(folder))
+                files = sample.fetch(market, start, until, Path(folder), seed)
+                for fault in sample.planted(market, start, until, seed) if seed is not None else ():
+                    report(f"{fault.market}: planted on {fault.session_date}: {fault.kind}")
                 _tell(land_dbn(lake, by_code, files, now, "sample"), report)
                 _extend(lake, "sample", market, start, until)
         reported = [market for market in markets if market.cot_code]
         first = _first_report_year(lake, reported, end)
-        zips = sample.fetch_cot(first, end.year, end, Path(folder))
+        zips = sample.fetch_cot(first, end.year, end, Path(folder), seed)
         _tell(land_cot(lake, by_code, zips, now, "sample"), report)
         for market in reported:
             _extend(lake, "cftc", market, datetime(first, 1, 1, tzinfo=UTC), end)
