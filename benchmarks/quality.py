@@ -70,12 +70,9 @@ def run(days: int, seed: int, folder: Path) -> dict[str, Any]:
     faulty = _history(folder / f"seed-{seed}-{days}", chosen, days, seed)
     sessions = _sessions(folder / f"clean-{days}")
     faults = [
-        fault
-        for market in chosen
-        for fault in sample.planted(market, *_span(sessions), seed)
-        if fault.session_date > min(sessions)  # the first one has nothing to differ from
+        fault for market in chosen for fault in sample.planted(market, *_span(sessions), seed)
     ]
-    scores = score(faults, clean, faulty)
+    scores = score(faults, clean, faulty, sessions[0])
     scores[_STALE_COT] = _stale_reports(folder, chosen, sessions, seed)
     months = len(sessions) * len(chosen) / 21
     return {
@@ -88,14 +85,19 @@ def run(days: int, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def score(
-    faults: Iterable[sample.Fault], clean: set[Finding], faulty: set[Finding]
+    faults: Iterable[sample.Fault], clean: set[Finding], faulty: set[Finding], first: date
 ) -> dict[str, Score]:
-    """Planted, caught and false alarms of each kind of a session's fault."""
+    """Planted, caught and false alarms of each kind of a session's fault.
+
+    Faults of the ``first`` session do not count: it has nothing to differ from.
+    """
     faults = list(faults)
     new = faulty - clean
     planted_days = {(fault.market, fault.session_date) for fault in faults}
     scores = {kind: Score() for kind in sample.KINDS}
     for fault in faults:
+        if fault.session_date == first:
+            continue
         scores[fault.kind].planted += 1
         scores[fault.kind].caught += any(_names(fault, finding) for finding in new)
     for kind in scores:

@@ -104,24 +104,20 @@ def test_every_kind_is_planted(kind: str) -> None:
     assert 0.05 < share < 0.15
 
 
-def test_what_is_planted_is_caught_and_nothing_else(tmp_path: Path) -> None:
-    """A short history of one market: every planted fault has a finding of its own kind."""
-    now = datetime(2025, 3, 15, 12, tzinfo=UTC)
-    chosen = [MARKETS["ZO"]]
-    found = []
-    for seed in (None, SEED):
-        lake = Lake(tmp_path / f"lake-{seed}")
-        with lake.writing(now):
-            jobs.land_sample(lake, chosen, 25, now, lambda line: None, seed)
-            derive(lake, chosen[0], now)
-            build(lake, MARKETS, now)
-        kept = checks.findings(checks.kept(lake, now))
-        found.append(set(kept.drop("run_at").rows()))
-    first = min(pl.read_parquet(Lake(tmp_path / "lake-None").raw_files("option_quote"))["as_of"])
-    faults = sample.planted(chosen[0], first + timedelta(days=1), now, SEED)
-    scores = quality.score(faults, *found)
-    assert sum(score.planted for score in scores.values()) == len(faults) > 0
-    for score in scores.values():
-        assert score.caught == score.planted
-        assert score.false_alarms == 0
-    assert not any(finding[1] == "error" for finding in found[0])
+@pytest.mark.parametrize("seed", [48, 17])
+def test_what_is_planted_is_caught_and_nothing_else(sample_lake, tmp_path: Path, seed: int) -> None:
+    """The sample's lake once more, of hogs and with faults: each has a finding of its kind."""
+    now, lake = sample_lake.now, Lake(tmp_path / "lake")
+    with lake.writing(now):
+        jobs.land_sample(lake, [MARKETS["HE"]], 12, now, lambda line: None, seed)
+        derive(lake, MARKETS["HE"], now)
+        build(lake, MARKETS, now)
+    clean, faulty = (
+        set(checks.findings(checks.kept(each, now)).drop("run_at").rows())
+        for each in (sample_lake.lake, lake)
+    )
+    faults = sample.planted(MARKETS["HE"], datetime(2025, 2, 26, tzinfo=UTC), now, seed)
+    assert len({fault.kind for fault in faults}) >= 2
+    for score in quality.score(faults, clean, faulty, date(2025, 2, 26)).values():
+        assert (score.caught, score.false_alarms) == (score.planted, 0)
+    assert not any(finding[1] == "error" for finding in clean)
