@@ -780,7 +780,7 @@ def test_cot_frozen(bench) -> None:
 # --- drift --------------------------------------------------------------------------------------
 
 
-def test_drift(bench) -> None:
+def test_distribution_drift(bench) -> None:
     rng = np.random.default_rng(7)
     *before, last = days(bench, 26)
 
@@ -794,7 +794,7 @@ def test_drift(bench) -> None:
     history = [row for day in before for row in rows(day, 1.0)]
     for wide, is_wrong in ((1.1, False), (3.0, True)):
         bench.given("chain_v1", *history, *rows(last, wide))
-        rows_found = [(day, subject) for day, subject, _ in found(bench, "drift")]
+        rows_found = [(day, subject) for day, subject, _ in found(bench, "distribution_drift")]
         assert rows_found == [(last, "spread_pct")] * is_wrong
 
 
