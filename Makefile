@@ -21,7 +21,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test lint types bench-math bench-sabr bench-spine bench-quality clean
+.PHONY: help env daily test lint types bench-math bench-sabr bench-spine bench-quality bench-decode clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -61,6 +61,9 @@ bench-spine: $(READY)  ## point-in-time joins beside DuckDB's, Polars' and panda
 
 bench-quality: $(READY)  ## what the checks catch of planted faults, and what they invent, into benchmarks/results
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality --date $(DATE)
+
+bench-decode: $(READY)  ## DBN into Parquet beside the vendor's client, speed and memory, into benchmarks/results
+	@$(BIN)/python -m benchmarks.decode --date $(DATE)
 
 $(BENCH)/.ready: pyproject.toml constraints.txt
 	$(call install,$(BENCH),bench)
