@@ -79,7 +79,7 @@ def text_layout(names: Sequence[str], line: Sequence[str]) -> dict[str, str]:
     """
     layout: dict[str, str] = {}
     for place, (name, value) in enumerate(zip(names, line, strict=False)):
-        bare = value.strip().rstrip("%").replace(",", "")
+        bare = value.strip().rstrip("% ").replace(",", "")
         kind = "number" if _NUMBER.fullmatch(bare) else "text"
         kind = "" if bare in {"", "."} else kind
         layout[f"{name} {place}" if name in layout else name] = kind
