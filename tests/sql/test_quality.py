@@ -685,14 +685,20 @@ def test_volume_jump(bench) -> None:
 @pytest.mark.parametrize(("factor", "is_wrong"), [(1.2, False), (2.0, True), (0.4, True)])
 def test_open_interest_jump(bench, factor: float, is_wrong: bool) -> None:
     *before, last = days(bench, 12)
-    rows = []
-    for n, day in enumerate(before):
-        rows += chain(bench, day=day, open_interest=100 + n % 3)
-    rows += chain(bench, day=last, open_interest=int(102 * factor))
+    rows, curve = [], []
+    for n, day in enumerate([*before, last]):
+        held = int(102 * factor) if day == last else 100 + n % 3
+        rows += chain(bench, day=day, open_interest=held)
+        curve.append({"session_date": day, "contract": "HEJ5", "open_interest": 10 * held, "t_years": 0.1,
+                      "as_of": bench.session(day)["cut_off"]})  # fmt: skip
     new = (102.0, 104.0, 106.0, 108.0, 110.0)  # newly listed strikes are no jump
     rows += chain(bench, new, last, open_interest=1000)
     bench.given("chain_v1", *rows)
-    assert [day for day, _, _ in found(bench, "open_interest_jump")] == [last] * is_wrong
+    bench.given("futures_v1", *curve)
+    assert [(day, subject) for day, subject, _ in found(bench, "open_interest_jump")] == [
+        (last, "HE 2025-04-14"),
+        (last, "HEJ5"),
+    ][: 2 * is_wrong]
 
 
 def test_settlement_off_quotes(bench) -> None:
