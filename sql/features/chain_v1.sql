@@ -213,19 +213,32 @@ ranges as (
     where fault is null
 ),
 
+-- Each price beside those of the next ten strikes: enough for a wrong one to stand out, and not
+-- the square of a long ladder.
+beside as (
+    select
+        *,
+        unnest(list(
+            struct_pack(instrument_id := instrument_id, strike := strike, low := low, high := high)
+        ) over (
+            partition by spine_id, series, expiration, option_type
+            order by strike, instrument_id
+            rows between 1 following and 10 following
+        )) as upper
+    from ranges
+),
+
 -- Calls fall and puts rise with the strike, and neither faster than the strike itself: prices
 -- that cannot both be right, whatever the underlying does.
 contradictions as (
-    select
-        a.spine_id, a.instrument_id as lower_id, b.instrument_id as upper_id
-    from ranges as a
-    join ranges as b using (spine_id, series, expiration, option_type)
+    select spine_id, instrument_id as lower_id, upper.instrument_id as upper_id
+    from beside
     where
-        a.strike < b.strike
+        strike < upper.strike
         and if(
             option_type = 'C',
-            b.low > a.high or a.low - b.high > (b.strike - a.strike) * (1 + 1e-9),
-            a.low > b.high or b.low - a.high > (b.strike - a.strike) * (1 + 1e-9)
+            upper.low > high or low - upper.high > (upper.strike - strike) * (1 + 1e-9),
+            low > upper.high or upper.low - high > (upper.strike - strike) * (1 + 1e-9)
         )
 ),
 
