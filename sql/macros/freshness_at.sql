@@ -26,7 +26,7 @@ select
     s.market, s.source, s.as_of, s.available_at, s.clock,
     count(c.tick_number)::integer as ticks_behind,
     1 as max_age,
-    if(ticks_behind > max_age, 'stale', 'fresh') as state
+    case when ticks_behind > max_age then 'stale' else 'fresh' end as state
 from sources as s
 cross join asked as a
 left join meta.clock as c

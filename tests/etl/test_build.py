@@ -64,6 +64,7 @@ def test_every_table_and_view_runs_in_a_bare_command_line(sample_lake, tmp_path:
         "daily_at('2025-03-13T20:00:00Z')",
         "daily_at(now())",
         "cot_at('HE', '2025-03-13T20:00:00Z', now())",
+        "freshness_at('2025-03-13T20:00:00Z')",
     ],
 )
 def test_every_macro_runs_in_a_bare_command_line(
