@@ -21,7 +21,7 @@ from typing import Any
 import click
 import polars as pl
 
-from etl import checks, cot_releases, jobs, sqlfiles
+from etl import checks, cot_releases, jobs, reach, sqlfiles
 from etl.build import build
 from etl.derive import derive
 from etl.lake import Lake
@@ -163,7 +163,7 @@ def _stale_reports(folder: Path, chosen: list[Market], sessions: list[date], see
                 for result in jobs.land_cot(lake, known, zips, asked, "sample"):
                     assert not isinstance(result, Exception), result
                 for code in known:
-                    lake.set_reach("cftc", code, datetime(2020, 1, 1, tzinfo=UTC), asked)
+                    reach.extend(lake, "cftc", code, (datetime(2020, 1, 1, tzinfo=UTC), asked))
                 build(lake, known, asked)
             names = set(checks.findings(checks.kept(lake, asked))["check_name"])
         alarm = bool(names & set(MEANT_FOR[_STALE_COT]))

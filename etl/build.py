@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from etl import checks, engine, release, sqlfiles
+from etl import checks, engine, reach, release, sqlfiles
 from etl.derive import derived_files
 from etl.errors import LakeError
 from etl.lake import Lake, replace_whole
@@ -96,6 +97,7 @@ def _reference(
     engine.create_table(connection, "meta.batches", _batches(lake))
     engine.create_table(connection, "meta.layouts", _layouts(lake))
     engine.create_table(connection, "meta.reach", _reach(lake))
+    engine.create_table(connection, "meta.vendor_days", _vendor_days(lake, chosen))
     engine.create_table(connection, "meta.sql_versions", _sql_versions())
     engine.create_as(connection, "meta.features", sqlfiles.text("build/feature_list.sql"))
     engine.create_as(connection, "meta.clock", sqlfiles.text("build/clock.sql"))
@@ -183,12 +185,15 @@ def _batches(lake: Lake) -> pl.DataFrame:
         "ingested_at": pl.Datetime("us", "UTC"),
         "rows": pl.Int64,
         "files": pl.Int64,
+        "cost_usd": pl.Float64,  # NULL where nobody was paid
     }
+    made = {"ingested_at", "files", "cost_usd"}
     rows = [
         {
-            **{key: record[key] for key in schema if key not in {"ingested_at", "files"}},
+            **{key: record[key] for key in schema if key not in made},
             "ingested_at": datetime.fromisoformat(record["ingested_at"]),
             "files": len(record["files"]),
+            "cost_usd": record.get("cost_usd"),
         }
         for record in lake.batch_records()
     ]
@@ -209,7 +214,27 @@ def _layouts(lake: Lake) -> pl.DataFrame:
 
 def _reach(lake: Lake) -> pl.DataFrame:
     schema = {"source": pl.String(), "market": pl.String(), "until": UTC}
-    return pl.DataFrame(lake.reaches(), schema=schema, orient="row")
+    return pl.DataFrame(reach.ends(lake), schema=schema, orient="row")
+
+
+def _vendor_days(lake: Lake, markets: Sequence[Market]) -> pl.DataFrame:
+    """What the vendor said of each day that it was asked for, one row a market and day."""
+    said = reach.days(lake)
+    rows = [
+        (market.code, dataset, day, *about)
+        for market in markets
+        if (dataset := market.databento_dataset)
+        for day, about in said.get(dataset, {}).items()
+    ]
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
+        "market": pl.String,
+        "dataset": pl.String,
+        "day": pl.Date,
+        "condition": pl.String,
+        "modified": pl.Date,
+        "seen_at": pl.Datetime("us", "UTC"),
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row").sort("market", "day")
 
 
 def _sql_versions() -> pl.DataFrame:

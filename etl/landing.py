@@ -117,7 +117,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 )
         landed.left_out.update(payload.left_out)
         landed.notes += payload.notes
-        if staged:
+        if staged or payload.cost_usd:  # what was paid for is recorded, whatever it brought
             record = {
                 "batch_id": batch_id,
                 "source": payload.source,
@@ -128,6 +128,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 "kind": payload.kind,
                 "layout": payload.layout,
                 "left_out": dict(landed.left_out),
+                "cost_usd": payload.cost_usd,
                 "files": record_files,
             }
             lake.commit(batch_id, record, {file.path: file.place for file in staged})

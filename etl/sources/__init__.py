@@ -45,6 +45,8 @@ class Payload:
         What sort of file it is, in the vendor's words: ``bbo-1m``, ``cboe``, …
     layout : dict of str
         Column -> type as the vendor sent them, read or not; complete once the iterator has ended.
+    cost_usd : float or None
+        What the vendor asks for it; None where nobody is paid.
     """
 
     source: str
@@ -55,6 +57,7 @@ class Payload:
     notes: list[str] = field(default_factory=list)
     kind: str = ""
     layout: dict[str, str] = field(default_factory=dict)
+    cost_usd: float | None = None
 
 
 def conform(dataset: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -141,7 +141,7 @@ def test_markets_are_listed(lake: Path) -> None:
         ("status", 3, "no database yet"),
         ("check", 3, "no database yet"),
         ("build", 7, "is empty: land something first (hydra daily)"),
-        ("daily --source databento", 3, "set DATABENTO_API_KEY, or use --source sample"),
+        ("daily --source databento", 3, "no Databento key: set DATABENTO_API_KEY"),
         ("daily --market LE", 3, "the sample vendor has no LE: it has HE, ZO"),
         ("daily --source sample --market LE", 3, "the sample vendor has no LE: it has HE, ZO"),
         ("daily --source sample --market HEE", 3, "unknown market 'HEE': did you mean HE?"),

@@ -537,6 +537,27 @@ def test_duplicate_rows(bench) -> None:
     ]
 
 
+def test_vendor_day(bench) -> None:
+    saturday = date(2025, 3, 8)
+    said = {
+        date(2025, 3, 5): "available",
+        DAY: "degraded",
+        date(2025, 3, 7): "missing",
+        saturday: "missing",
+    }
+    rows = {
+        "market": ["HE"] * len(said),
+        "dataset": ["GLBX.MDP3"] * len(said),
+        "day": list(said),
+        "condition": list(said.values()),
+    }
+    engine.create_table(bench.connection, "meta.vendor_days", pl.DataFrame(rows))
+    assert found(bench, "vendor_day") == [
+        (DAY, "GLBX.MDP3", f"the vendor calls {DAY} degraded"),
+        (date(2025, 3, 7), "GLBX.MDP3", "the vendor calls 2025-03-07 missing"),
+    ]
+
+
 # --- validity -----------------------------------------------------------------------------------
 
 
@@ -689,8 +710,8 @@ def test_open_interest_jump(bench, factor: float, is_wrong: bool) -> None:
     for n, day in enumerate([*before, last]):
         held = int(102 * factor) if day == last else 100 + n % 3
         rows += chain(bench, day=day, open_interest=held)
-        curve.append({"session_date": day, "contract": "HEJ5", "open_interest": 10 * held, "t_years": 0.1,
-                      "as_of": bench.session(day)["cut_off"]})  # fmt: skip
+        curve.append({"session_date": day, "contract": "HEJ5", "open_interest": 10 * held,
+                      "t_years": 0.1, "as_of": bench.session(day)["cut_off"]})  # fmt: skip
     new = (102.0, 104.0, 106.0, 108.0, 110.0)  # newly listed strikes are no jump
     rows += chain(bench, new, last, open_interest=1000)
     bench.given("chain_v1", *rows)

@@ -141,6 +141,8 @@ CASES = (
     _databento_fails("JSON in a 200, always", _TRIED, faults.json_answer("ohlcv-1d")),
     # Databento has less than everything, and says so.
     _passes("206, a symbol partly resolved", faults.partial("statistics"), says="did not resolve"),
+    Case("day degraded", (), 0, "1 degraded", COMPLETE, COMPLETE, {FRIDAY: "degraded"}),
+    Case("day pending", (), 0, "1 pending", UNTOUCHED, COMPLETE, {FRIDAY: "pending"}),
     # The CFTC.
     _passes("CFTC: 503, once", faults.unavailable(times=1)),
     _cftc_fails("CFTC: 503, always", "try later", faults.unavailable()),
@@ -223,11 +225,11 @@ def run(vendors: Vendors, lake: Path, now: datetime, *flags: str) -> tuple[Resul
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """File -> hash, of everything in a lake."""
+    """File -> hash, of everything in a lake but downloads that were paid for and did not land."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and folder / "downloads" not in path.parents
     }
 
 
