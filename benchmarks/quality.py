@@ -32,6 +32,8 @@ _RESULTS = Path(__file__).parent / "results"
 _NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 _CODES = ("HE", "ZO")
 _STALE_COT = "stale COT file"
+_REPORT = "disaggregated_futures"
+_EARLY = datetime(2020, 1, 1, tzinfo=UTC)
 #: The checks that are meant for each kind of fault.
 MEANT_FOR: Mapping[str, tuple[str, ...]] = {
     "missing strikes": ("missing_strikes",),
@@ -152,7 +154,7 @@ def _stale_reports(folder: Path, chosen: list[Market], sessions: list[date], see
     for at in sorted(set(released["available_at"])):
         asked = datetime.combine(at.date() + timedelta(days=2), time(0), UTC)
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            zips = sample.fetch_cot(asked.year - 1, asked.year, asked, Path(place), seed)
+            zips = sample.fetch_cot(asked.year - 1, asked.year, asked, Path(place), _REPORT, seed)
             reports = sample.withheld(asked, seed) is not None
             found.planted += reports
             # Most weeks have no fault: every fifth of them shows whether the checks are quiet.
@@ -163,7 +165,7 @@ def _stale_reports(folder: Path, chosen: list[Market], sessions: list[date], see
                 for result in jobs.land_cot(lake, known, zips, asked, "sample"):
                     assert not isinstance(result, Exception), result
                 for code in known:
-                    reach.extend(lake, "cftc", code, (datetime(2020, 1, 1, tzinfo=UTC), asked))
+                    reach.extend(lake, f"cftc-{_REPORT}", code, (_EARLY, asked))
                 build(lake, known, asked)
             names = set(checks.findings(checks.kept(lake, asked))["check_name"])
         alarm = bool(names & set(MEANT_FOR[_STALE_COT]))

@@ -149,6 +149,14 @@ _MARKET = click.option(
     "--market", "codes", multiple=True, metavar="CODE", help="Only this market; may be repeated."
 )
 
+_COT = click.option(
+    "--cot",
+    "cot_kinds",
+    type=click.Choice(["disaggregated", "legacy", "financial"]),
+    multiple=True,
+    help="Land the CFTC's report of this kind too, beside what a market's file names.",
+)
+
 
 def _paid(command: Callable[..., None]) -> Callable[..., None]:
     """The options of a command that downloads what is paid for."""
@@ -201,6 +209,7 @@ def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @click.option(
     "--chaos", type=click.IntRange(0), metavar="SEED", help="Have the sample vendor plant faults."
 )
+@_COT
 @_MARKET
 @click.pass_obj
 def daily(
@@ -209,10 +218,11 @@ def daily(
     source: str | None,
     days: int | None,
     chaos: int | None,
+    cot_kinds: tuple[str, ...],
     codes: tuple[str, ...],
     **paid: Any,
 ) -> None:
-    """Land what is new, derive, build, check and export.
+    """Land what is new, derive, build, check, export and report.
 
     \b
     Example:
@@ -227,6 +237,8 @@ def daily(
     if chaos is not None and source != "sample":
         raise BadInput(f"--chaos plants faults in the sample's data alone: {source} has its own")
     if source == "sample":
+        if other := sorted({*cot_kinds} - {"disaggregated"}):
+            raise BadInput(f"the sample vendor has no {other[0]} COT report: leave --cot out")
         chosen = _sampled(chosen)
         logger.info(_SAMPLE_NOTE)
     wanted = {market.code: jobs.recent(market, days or 5, now) for market in chosen}
@@ -241,12 +253,13 @@ def daily(
             jobs.land_sample(lake, chosen, days or 90, now, logger.info, chaos)
         else:
             _download(obj, chosen, wanted, **paid)
-            jobs.land_reports(lake, chosen, now, logger.info)
+            jobs.land_reports(lake, chosen, now, logger.info, cot_kinds=cot_kinds)
         _derive(obj, ())
         _build(obj)
     findings = checks.findings(checks.kept(lake, now))
     _tell_findings(findings)
     _export_daily(lake)
+    _report(obj, lake.report, None)
     _summary(obj)
     if "error" in findings["severity"]:
         logger.warning("the checks found errors: hydra check lists them")
@@ -256,10 +269,17 @@ def daily(
 @click.option("--start", type=DAY, required=True, help="First day.")
 @click.option("--end", type=DAY, required=True, help="Last day.")
 @_paid
+@_COT
 @_MARKET
 @click.pass_obj
 def backfill(
-    obj: dict[str, Any], /, start: date, end: date, codes: tuple[str, ...], **paid: Any
+    obj: dict[str, Any],
+    /,
+    start: date,
+    end: date,
+    cot_kinds: tuple[str, ...],
+    codes: tuple[str, ...],
+    **paid: Any,
 ) -> None:
     """Land years of history from Databento and the CFTC, month by month.
 
@@ -282,7 +302,7 @@ def backfill(
         return
     with lake.writing(now):
         _download(obj, chosen, wanted, by_month=True, **paid)
-        jobs.land_reports(lake, chosen, now, logger.info, start.year)
+        jobs.land_reports(lake, chosen, now, logger.info, start.year, cot_kinds)
     logger.info("next: hydra derive && hydra build")
 
 
@@ -401,11 +421,11 @@ def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_obj
 def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
-    """Land the CFTC's yearly zips of the disaggregated futures-only report.
+    """Land the CFTC's yearly zips: Disaggregated, Legacy or Financial, with options or without.
 
     \b
     Example:
-      hydra land cot fut_disagg_txt_2024.zip fut_disagg_txt_2025.zip
+      hydra land cot fut_disagg_txt_2024.zip com_disagg_txt_2024.zip
     """
     from etl import jobs
 
@@ -768,6 +788,34 @@ def _export_daily(lake: Lake) -> None:
     logger.info(f"exported features.daily_v1 to {target.parent}")
 
 
+@main.command("report")
+@click.option("--at", type=INSTANT, help="Draw the page as it could have been drawn then.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; report.html in the lake by default.",
+)
+@click.pass_obj
+def report_page(obj: dict[str, Any], at: datetime | None, output: Path | None) -> None:
+    """Write one HTML page to look at: every market's smiles, densities, flows and positions.
+
+    The page holds all that it needs and asks nothing of the outside.
+
+    \b
+    Example:
+      hydra report --at 2026-11-20T20:30:00Z -o then.html
+    """
+    _report(obj, output or obj["lake"].report, at)
+
+
+def _report(obj: dict[str, Any], target: Path, at: datetime | None) -> None:
+    from etl.report import report
+
+    report(obj["lake"], target, obj["now"], at)
+    click.echo(f"report: {target}")
+
+
 @main.command()
 @click.pass_obj
 def status(obj: dict[str, Any]) -> None:
@@ -792,7 +840,7 @@ def _summary(obj: dict[str, Any]) -> None:
         connection.close()
     click.echo(f"{lake.root}: {_SAMPLE_NOTE if lake.origin == 'sample' else 'vendor data'}")
     for market, source, as_of, state, detail in held:
-        click.echo(f"  {market:4} {source:20} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
+        click.echo(f"  {market:4} {source:21} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
 
 
 @main.command()

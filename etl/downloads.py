@@ -69,7 +69,7 @@ class Plan:
         CostLimit
             It does.
         """
-        if self.usd > limit:
+        if round(self.usd, 6) > limit:  # a sum of prices is not exact
             raise CostLimit(
                 f"the plan costs USD {self.usd:.2f}, above the limit of USD {limit:.2f}; nothing "
                 "was downloaded; ask for less or raise the limit with --max-cost"
@@ -105,7 +105,7 @@ class Step:
     def line(self) -> str:
         """One line for a person."""
         text = f"{self.label}: {self.rows:,} rows, {self.bytes / 1e6:,.1f} MB, USD {self.usd:.2f}"
-        return "; ".join([text, *self.notes])
+        return "; ".join([text, *dict.fromkeys(self.notes)])
 
 
 def plan(
@@ -146,14 +146,15 @@ def plan(
             )
             offers[dataset] = databento.offer(ask, dataset, (min(starts), max(ends)))
         missing = partial(_missing, lake, market, span)
+        unresolved: dict[str, None] = {}
         for request in databento.requests(market, quotes, missing, offers[dataset]):
             part = databento.price(ask, request)
-            notes += [
-                f"{market.code}: {symbol} resolves to nothing ({request.schema})"
-                for symbol in part.unresolved
-            ]
+            unresolved |= dict.fromkeys(part.unresolved)
             if part.request.symbols:
                 priced.append(part)
+        if unresolved:
+            names = ", ".join(unresolved)
+            notes.append(f"{market.code}: {len(unresolved)} of its parents mean nothing: {names}")
     for offered in offers.values():
         notes += _warnings(offered, [part.request for part in priced])
     return Plan(tuple(priced), offers, tuple(notes))

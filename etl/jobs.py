@@ -6,7 +6,7 @@ Each takes the run's instant; none reads the clock.  The caller holds the lake's
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from etl import calendars, reach, spans
 from etl.errors import BadInput, HydraError
 from etl.lake import HIVE_SCHEMA, Lake
 from etl.landing import Landed, land
-from etl.market import Market
-from etl.sources import cftc, dbn, sample
+from etl.market import COT_KINDS, Market
+from etl.sources import cftc, cftc_download, dbn, sample
 from etl.spans import Span
 
 #: Years of COT history that a first run lands: what a three-year percentile needs.
@@ -109,7 +109,7 @@ def land_cot(
     now: datetime,
     origin: str = "vendor",
 ) -> Iterator[Landed | HydraError]:
-    """Land the CFTC's yearly zips; a refused one is yielded and the others still land."""
+    """Land the CFTC's yearly files; a refused one is yielded and the others still land."""
     source = "sample" if origin == "sample" else "cftc"
     for path in paths:
         try:
@@ -142,11 +142,12 @@ def land_sample(
                     report(f"{fault.market}: planted on {fault.session_date}: {fault.kind}")
                 _tell(land_dbn(lake, by_code, files, now, "sample"), report)
                 reach.extend(lake, "sample", market.code, (start, until))
-        reported = [market for market in markets if market.cot_code]
-        if years := _report_years(lake, "cftc", reported, end.year - _COT_YEARS + 1, end):
-            zips = sample.fetch_cot(years[0], years[-1], end, Path(folder), seed)
+        for name, reported in _reports(markets):
+            source = f"cftc-{name}"
+            years = _report_years(lake, source, reported, end.year - _COT_YEARS + 1, end)
+            zips = sample.fetch_cot(years[0], years[-1], end, Path(folder), name, seed)
             _tell(land_cot(lake, by_code, zips, now, "sample"), report)
-            _extend_reports(lake, "cftc", reported, years, end)
+            _extend_reports(lake, source, reported, years, end)
 
 
 def land_reports(
@@ -155,33 +156,44 @@ def land_reports(
     now: datetime,
     report: Report,
     first_year: int | None = None,
+    cot_kinds: Collection[str] = (),
 ) -> None:
     """Land what the CFTC has from ``first_year`` on and the lake has not.
 
-    The years that a three-year percentile needs, unless ``first_year`` says otherwise.
+    The years that a three-year percentile needs, unless ``first_year`` says otherwise; none
+    before 2006.  Reports are of the kinds that the markets' files name and of ``cot_kinds``.
 
     Raises
     ------
     VendorError
         The CFTC refused or failed.
     """
-    reported = [market for market in markets if market.cot_code]
-    years = _report_years(lake, "cftc", reported, first_year or now.year - _COT_YEARS + 1, now)
-    if not years:
-        return
+    first = max(first_year or now.year - _COT_YEARS + 1, cftc.FIRST_YEAR)
+    by_code = {market.code: market for market in markets}
     with tempfile.TemporaryDirectory(prefix="hydra-cftc-") as folder:
-        zips = cftc.fetch(years, Path(folder))
-        by_code = {market.code: market for market in markets}
-        _tell(land_cot(lake, by_code, zips, now), report)
-    _extend_reports(lake, "cftc", reported, years, now)
+        for name, reported in _reports(markets, cot_kinds):
+            source = f"cftc-{name}"
+            years = _report_years(lake, source, reported, first, now)
+            texts = cftc_download.fetch(name, years, Path(folder))
+            _tell(land_cot(lake, by_code, texts, now), report)
+            _extend_reports(lake, source, reported, years, now)
+
+
+def _reports(
+    markets: Sequence[Market], also: Collection[str] = ()
+) -> Iterator[tuple[str, list[Market]]]:
+    """Each COT report that is wanted, with its markets: of their own kinds and ``also`` those."""
+    for kind in COT_KINDS:
+        wanted = [m for m in markets if m.cot_code and (kind in m.cot_reports or kind in also)]
+        if wanted:
+            for name in cftc_download.reports(kind):
+                yield name, wanted
 
 
 def _report_years(
     lake: Lake, source: str, markets: Sequence[Market], first: int, end: datetime
 ) -> list[int]:
     """Years of which a market lacks reports, and those of the last four weeks: still revised."""
-    if not markets:
-        return []
     begin = datetime(first, 1, 1, tzinfo=UTC)
     looked_at = [(end - _REVISED, end)]
     for market in markets:

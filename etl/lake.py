@@ -73,6 +73,10 @@ class Lake:
         return self.root / "hydra.duckdb"
 
     @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
     def marker(self) -> Path:
         return self.root / "lake.json"
 

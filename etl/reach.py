@@ -56,8 +56,8 @@ def ends(lake: Lake) -> list[tuple[str, str, datetime]]:
     """Source, market and the instant up to which all that is asked of it has landed whole."""
     found = []
     for path in sorted((lake.root / "reach").glob("*.json")):
-        source, market = path.stem.split("-", 1)
-        if source != "days" and (spans := _spans(path)):
+        source, market = path.stem.rsplit("-", 1)
+        if not source.startswith("days") and (spans := _spans(path)):
             found.append((source, market, min(each[-1][1] for each in spans.values())))
     return found
 

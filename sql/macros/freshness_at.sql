@@ -7,6 +7,14 @@ create macro freshness_at(t) as table
 with
 asked as materialized (select instant(t) as asked_at),
 
+reports as (
+    select market, report, as_of, available_at from raw.cot
+    union all
+    select market, report, as_of, available_at from raw.cot_legacy
+    union all
+    select market, report, as_of, available_at from raw.cot_financial
+),
+
 sources as (
     select market, 'futures' as source, 'session' as clock, max(as_of) as as_of,
         max(available_at) as available_at
@@ -17,9 +25,15 @@ sources as (
     from features.chain_v1
     group by market, price_source
     union all
-    select market, 'cot', 'release', max(as_of), max(available_at)
-    from features.cot_v1
-    group by market
+    select
+        market,
+        case
+            when report = 'disaggregated_futures' then 'cot'
+            else 'cot_' || replace(report, 'disaggregated_', '')
+        end,
+        'release', max(as_of), max(available_at)
+    from reports
+    group by market, report
 )
 
 select

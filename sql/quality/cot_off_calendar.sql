@@ -16,7 +16,13 @@ reports as (
     select
         market, report, report_date,
         lead(report_date) over (partition by market, report order by report_date) as next_date
-    from (select distinct market, report, report_date from raw.cot) as c
+    from (
+        select market, report, report_date from raw.cot
+        union
+        select market, report, report_date from raw.cot_legacy
+        union
+        select market, report, report_date from raw.cot_financial
+    ) as c
 )
 
 select

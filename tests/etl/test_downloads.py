@@ -84,6 +84,8 @@ def test_a_plan_is_priced_as_a_whole(lake: Lake, vendor: Any, hogs: Market, oats
     assert [row[0] for row in rows] == ["HE"] * 5 + ["ZO"] * 5 + ["all"]
     assert rows[-1][-1] == "2.5000"
     made.check_cost(2.5)  # the limit itself is allowed
+    vendor.cost = 0.1
+    plan(lake, vendor, [hogs, oats]).check_cost(1.0)
     with pytest.raises(CostLimit, match=r"USD 2\.50.*limit of USD 2\.00.*nothing was") as refused:
         made.check_cost(2.0)
     assert refused.value.exit_code == 5
@@ -108,11 +110,7 @@ def test_what_resolves_to_nothing_is_said_and_not_fatal(
     weekly = replace(hogs, option_parents=("LN1.OPT",), futures_parents=())
     made = plan(lake, vendor, [weekly])
     assert made.priced == ()
-    assert made.notes == (
-        "HE: LN1.OPT resolves to nothing (definition)",
-        "HE: LN1.OPT resolves to nothing (statistics)",
-        "HE: LN1.OPT resolves to nothing (bbo-1m)",
-    )
+    assert made.notes == ("HE: 1 of its parents mean nothing: LN1.OPT",)
     steps = run(lake, vendor, [hogs])
     # Beside the others the vendor says so in the file.
     assert any("did not resolve" in note and "HE.OPT" in note for note in steps[0].notes)
@@ -142,10 +140,13 @@ def test_a_market_that_is_not_at_databento_is_passed_over(
 
 
 def test_a_lake_of_samples_is_refused_before_anything_is_asked(
-    own_lake: Any, vendor: Any, hogs: Market
+    lake: Lake, vendor: Any, hogs: Market
 ) -> None:
+    lake.claim("sample")
+    lake.batches.mkdir()
+    (lake.batches / "something.json").write_text("{}")
     with pytest.raises(LakeError, match="holds sample data and takes no vendor data"):
-        plan(own_lake.lake, vendor, [hogs])
+        plan(lake, vendor, [hogs])
     assert vendor.asked == []
 
 

@@ -377,17 +377,17 @@ class Cftc:
 
     def __init__(self, zips: list[Path]) -> None:
         self.zips = zips
-        self.years: list[list[int]] = []
+        self.years: dict[str, list[list[int]]] = {}
 
-    def fetch(self, years: list[int], folder: Path) -> list[Path]:
-        self.years.append(list(years))
+    def fetch(self, report: str, years: list[int], folder: Path) -> list[Path]:
+        self.years.setdefault(report, []).append(list(years))
         return self.zips
 
 
 @pytest.fixture
 def commission(monkeypatch: pytest.MonkeyPatch, zips: list[Path]) -> Cftc:
     made = Cftc(zips)
-    monkeypatch.setattr(jobs.cftc, "fetch", made.fetch)
+    monkeypatch.setattr(jobs.cftc_download, "fetch", made.fetch)
     return made
 
 
@@ -408,18 +408,21 @@ def test_reports_are_asked_for_that_are_missing_or_may_be_revised(
     land_reports(lake, known, NOW + timedelta(days=3))
     land_reports(lake, known, datetime(2026, 1, 9, tzinfo=UTC))
     land_reports(lake, known, datetime(2026, 3, 9, tzinfo=UTC))
-    assert commission.years == [[2022, 2023, 2024, 2025], [2025], [2025, 2026], [2025, 2026]]
+    years = [[2022, 2023, 2024, 2025], [2025], [2025, 2026], [2025, 2026]]
+    assert commission.years == {"disaggregated_futures": years, "disaggregated_combined": years}
     assert lake.origin == "vendor"
     land_reports(lake, known, datetime(2026, 3, 9, tzinfo=UTC), first_year=2019)
     land_reports(lake, known, datetime(2026, 3, 9, tzinfo=UTC), first_year=2019)
-    assert commission.years[4:] == [[2019, 2020, 2021, 2026], [2026]]
+    assert commission.years["disaggregated_combined"][4:] == [[2019, 2020, 2021, 2026], [2026]]
+    land_reports(lake, known, datetime(2026, 3, 9, tzinfo=UTC), first_year=1999)
+    assert commission.years["disaggregated_combined"][-1] == [*range(2006, 2019), 2026]
 
 
 def test_a_market_without_reports_is_passed_over(
     lake: Lake, known: dict[str, Market], commission: Cftc
 ) -> None:
     land_reports(lake, known, codes="SPX")
-    assert commission.years == []
+    assert commission.years == {}
 
 
 def test_a_zip_that_is_refused_ends_the_run(
@@ -430,4 +433,20 @@ def test_a_zip_that_is_refused_ends_the_run(
     commission.zips = [page]
     with pytest.raises(BadInput, match=r"page\.zip: is an HTML page"):
         land_reports(lake, known)
-    assert reach.held(lake, "cftc", "HE") == []
+    assert reach.held(lake, "cftc-disaggregated_futures", "HE") == []
+
+
+def test_reports_are_of_the_kinds_that_markets_and_the_run_name(
+    lake: Lake, known: dict[str, Market], commission: Cftc
+) -> None:
+    commission.zips = []
+    land_reports(lake, known, codes="HE ES")
+    assert set(commission.years) == {
+        f"{kind}_{scope}"
+        for kind in ("disaggregated", "financial")
+        for scope in ("futures", "combined")
+    }
+    land_reports(lake, known, codes="HE ES", cot_kinds=["legacy"])
+    legacy = [[2022, 2023, 2024, 2025]]  # all of the history, since it is new
+    assert commission.years["legacy_futures"] == commission.years["legacy_combined"] == legacy
+    assert commission.years["financial_futures"][1:] == [[2025]]

@@ -83,29 +83,41 @@ def test_bad_bar(bench) -> None:
     assert subjects == [f"futures_1m {c}" for c in ("CLOSE", "HALF", "NAN", "OPEN", "SWAPPED")]
 
 
+#: Classes with a spread and without, of each dataset of reports.
+COT_CLASSES = {
+    "cot": (("swap", "managed_money", "other_reportable"), ("prod_merc", "nonreportable")),
+    "cot_legacy": (("noncommercial",), ("commercial", "nonreportable")),
+    "cot_financial": (
+        ("dealer", "asset_manager", "leveraged", "other_reportable"),
+        ("nonreportable",),
+    ),
+}
+
+
 def test_cot_sums(bench) -> None:
-    sides = {
-        **{f"{name}_long": 100 for name in ("prod_merc", "swap", "managed_money")},
-        **{f"{name}_short": 80 for name in ("prod_merc", "swap", "managed_money")},
-        **{"other_reportable_long": 50, "other_reportable_short": 100},
-        **{"nonreportable_long": 20, "nonreportable_short": 30},
-        **{"swap_spread": 5, "managed_money_spread": 10, "other_reportable_spread": 15},
-    }
-
-    def row(week: int, **values: Any) -> dict[str, Any]:
-        day = date(2025, 3, 4) + timedelta(weeks=week)
-        whole = {"report": "disaggregated_futures", "report_date": day, "open_interest": 400}
-        return {**whole, **sides, **values}
-
-    bench.given(
-        "cot_v1",
-        row(0),
-        row(1, open_interest=401),
-        row(2, prod_merc_short=81),
-        row(3, prod_merc_short=81, report="disaggregated_combined"),
-    )
-    days = [day for day, _, _ in found(bench, "cot_sums")]
-    assert days == [date(2025, 3, 11), date(2025, 3, 18)]
+    for dataset, (spreading, others) in COT_CLASSES.items():
+        classes = spreading + others
+        sides = {
+            **{f"{name}_long": 100 + i for i, name in enumerate(classes)},
+            **{f"{name}_short": 100 + i for i, name in enumerate(reversed(classes))},
+            **{f"{name}_spread": 10 for name in spreading},
+        }
+        total = sum(100 + i for i in range(len(classes))) + 10 * len(spreading)
+        wrong = [
+            {},
+            {"open_interest": total + 1},
+            *({f"{name}_{side}": 7} for name in classes for side in ("long", "short")),
+            *({f"{name}_spread": 7} for name in spreading),
+            {f"{classes[0]}_short": None},  # not disclosed: there is nothing to add up
+        ]
+        for week, values in enumerate(wrong):
+            row = {"report_date": DAY + timedelta(weeks=week), "open_interest": total}
+            bench.land(dataset, report=f"{dataset}_combined", **{**row, **sides, **values})
+        bench.prepare()
+        findings = [row for row in found(bench, "cot_sums") if row[1] == f"{dataset}_combined"]
+        days = [day for day, _, _ in findings]
+        assert days == [DAY + timedelta(weeks=week) for week in range(1, len(wrong) - 1)]
+        assert f"open interest {total + 1}, long" in findings[0][2]
 
 
 def test_crossed_quotes(bench) -> None:
@@ -301,7 +313,11 @@ def test_price_jump_needs_twenty_returns_that_move(bench) -> None:
 
 def freshness(bench, built_at: datetime, sources: dict[str, tuple[datetime, datetime]]) -> None:
     """``quality.freshness`` as the build makes it, of sources with one row each."""
-    tables = {"futures": "futures_v1", "options_quote": "chain_v1", "cot": "cot_v1"}
+    if "cot" in sources:
+        as_of, available_at = sources["cot"]
+        bench.land("cot", as_of=as_of, available_at=available_at)
+    bench.prepare()
+    tables = {"futures": "futures_v1", "options_quote": "chain_v1"}
     for source, table in tables.items():
         row = dict(zip(("as_of", "available_at"), sources.get(source, ()), strict=False))
         if row and source == "options_quote":
@@ -363,7 +379,11 @@ def test_nothing_new_of_the_cftc(bench) -> None:
     report = (bench.at("22:00", date(2025, 3, 4)), bench.at("20:30", date(2025, 3, 7)))
     freshness(bench, bench.at("00:00", date(2025, 3, 16)), {"cot": report})
     for day, is_wrong in ((13, False), (15, True)):
-        reach = {"source": "cftc", "market": "HE", "until": bench.at("12:00", date(2025, 3, day))}
+        reach = {
+            "source": "cftc-disaggregated_futures",
+            "market": "HE",
+            "until": bench.at("12:00", date(2025, 3, day)),
+        }
         engine.create_table(bench.connection, "meta.reach", pl.DataFrame([reach]))
         assert len(found(bench, "nothing_new")) == is_wrong
 
@@ -771,15 +791,21 @@ def test_cot_off_calendar(bench) -> None:
 
 def test_cot_class_missing(bench) -> None:
     weeks = [date(2025, 3, 4) + timedelta(weeks=n) for n in range(3)]
-    bench.given(
-        "cot_v1",
-        report(weeks[0]),
-        report(weeks[1], swap_spread=None),
-        report(weeks[2], open_interest=None, nonreportable_long=None),
-    )
-    assert [(day, reason) for day, _, reason in found(bench, "cot_class_missing")] == [
-        (weeks[1], "no swap dealers"),
-        (weeks[2], "no open interest, no small traders"),
+    lacking = [{}, {"swap_spread": None}, {"open_interest": None, "nonreportable_long": None}]
+    names = [name for name in POSITIONS if not name.endswith("_net")]
+    for week, values in zip(weeks, lacking, strict=True):
+        whole = {name: POSITIONS[name] for name in names}
+        bench.land("cot", at=bench.at("22:00", week), report_date=week, **{**whole, **values})
+    legacy = {f"{name}_{side}": 1 for name in ("commercial", "noncommercial", "nonreportable")
+              for side in ("long", "short")}  # fmt: skip
+    for week, spread in zip(weeks[:2], (1, None), strict=True):
+        row = {**legacy, "open_interest": 9, "noncommercial_spread": spread}
+        bench.land("cot_legacy", report="legacy_futures", report_date=week, **row)
+    bench.prepare()
+    assert found(bench, "cot_class_missing") == [
+        (weeks[1], "disaggregated_futures", "no swap dealers"),
+        (weeks[1], "legacy_futures", "no non-commercials"),
+        (weeks[2], "disaggregated_futures", "no open interest, small traders"),
     ]
 
 

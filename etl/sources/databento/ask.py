@@ -158,6 +158,10 @@ class Asker:
             if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
                 raise _unwritable(what, cause) from None
             raise PassingError(self._clean(error)) from None
+        except (AttributeError, KeyError, TypeError) as error:
+            raise VendorError(
+                f"Databento, {what}: its answer makes no sense ({type(error).__name__}); try later"
+            ) from error
         for warning in caught:
             self._heed(what, warning.message)
         return answer

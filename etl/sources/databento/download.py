@@ -115,6 +115,18 @@ def _is_whole(path: Path, request: Request, records: int) -> bool:
 # --- batch jobs --------------------------------------------------------------------------------
 
 
+class _Job(NamedTuple):
+    """A batch job as the vendor tells of it."""
+
+    number: str
+    state: str
+    usd: float | None  # what it cost, once that is known
+
+    @classmethod
+    def read(cls, details: dict[str, Any]) -> _Job:
+        return cls(details["id"], details["state"], details.get("cost_usd"))
+
+
 def _from_batch(
     ask: Asker, request: Request, records: int, usd: float, path: Path, tell: Tell
 ) -> float:
@@ -122,40 +134,35 @@ def _from_batch(
     job = ask(
         f"batch job for {request}", partial(_found_or_submitted, ask, request), family="submit"
     )
-    number = job["id"]
-    while job["state"] != "done":
-        if job["state"] == "expired":
-            raise VendorError(f"Databento, batch job {number}: expired; run again for a new one")
-        tell(f"{request}: batch job {number} is {job['state']}")
+    what = f"batch job {job.number}"
+    while job.state != "done":
+        if job.state == "expired":
+            raise VendorError(f"Databento, {what}: expired; run again for a new one")
+        tell(f"{request}: {what} is {job.state}")
         time.sleep(_POLL_SECONDS)
-        job = ask(
-            f"batch job {number}",
-            lambda client: client.batch.get_job_details(number),
-            family="batch",
-        )
+        job = ask(what, partial(_looked_up, job.number), family="batch")
     # What a killed run left of it is gone on with.
-    part = path.with_name(f"{number}.part")
-    ask(
-        f"batch job {number}",
-        partial(_batch_file, number, request, records, part),
-        family="timeseries",
-    )
+    part = path.with_name(f"{job.number}.part")
+    ask(what, partial(_batch_file, job.number, request, records, part), family="timeseries")
     os.replace(part, path)
-    return float(job.get("cost_usd") or usd)
+    return usd if job.usd is None else job.usd
 
 
-def _found_or_submitted(ask: Asker, request: Request, client: Historical) -> dict[str, Any]:
+def _looked_up(number: str, client: Historical) -> _Job:
+    return _Job.read(client.batch.get_job_details(number))
+
+
+def _found_or_submitted(ask: Asker, request: Request, client: Historical) -> _Job:
     """The job that was submitted for the request, by an earlier run perhaps, or a new one.
 
     Another attempt looks again: the one before may have submitted it and not heard so.
     """
     for listed in client.batch.list_jobs(states=None):
         ask.keep_pace("batch")
-        job: dict[str, Any] = client.batch.get_job_details(listed["id"])
-        if _is_for(request, job):
-            return job
-    submitted: dict[str, Any] = client.batch.submit_job(**request.form(), **_PACKING)
-    return submitted
+        details = client.batch.get_job_details(listed["id"])
+        if _is_for(request, details):
+            return _Job.read(details)
+    return _Job.read(client.batch.submit_job(**request.form(), **_PACKING))
 
 
 def _is_for(request: Request, job: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ seed both plant faults, which ``planted`` and ``withheld`` list.
 """
 
 from etl.sources.sample.chaos import KINDS, Fault
-from etl.sources.sample.cot_file import fetch_cot, withheld
+from etl.sources.sample.cot_file import cot_options, fetch_cot, withheld
 from etl.sources.sample.products import PRODUCTS
 from etl.sources.sample.truth import Truth, truth
 from etl.sources.sample.vendor import fetch, planted
@@ -16,6 +16,7 @@ __all__ = [
     "MARKETS",
     "Fault",
     "Truth",
+    "cot_options",
     "fetch",
     "fetch_cot",
     "planted",

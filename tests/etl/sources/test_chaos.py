@@ -82,7 +82,9 @@ def test_a_withheld_report_is_the_newest_and_comes_with_the_next(tmp_path: Path)
     assert 2 <= len(late) <= 25
     for number, seed in enumerate((None, SEED)):
         (tmp_path / str(number)).mkdir()
-        zips = sample.fetch_cot(late[0].year, late[0].year, late[0], tmp_path / str(number), seed)
+        zips = sample.fetch_cot(
+            late[0].year, late[0].year, late[0], tmp_path / str(number), seed=seed
+        )
         newest = _newest(zips[-1])
         missing = sample.withheld(late[0], SEED)
         assert (newest == missing) == (seed is None)

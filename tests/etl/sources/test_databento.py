@@ -508,6 +508,25 @@ def test_a_silent_connection_is_given_up_on(
     assert large.count("file") == 2
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "answer"),
+    [
+        ("list_jobs", b'{"jobs": 3}'),
+        ("list_jobs", b"[3]"),
+        ("submit_job", b"{}"),
+        ("get_job_details", b"null"),
+        ("list_files", b'[{"name": "x"}]'),
+    ],
+)
+def test_a_job_that_makes_no_sense_is_one_line(
+    large: Any, fetch: Fetch, endpoint: str, answer: bytes
+) -> None:
+    large.faults[endpoint] = [(200, answer, {})]
+    with pytest.raises(VendorError, match="batch job") as error:
+        fetch()
+    assert "\n" not in str(error.value)
+
+
 def test_an_expired_job_is_said(large: Any, fetch: Fetch) -> None:
     good = large.good
 
