@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from etl.errors import BadInput, HydraError
+from etl.errors import LIMITS, BadInput, HydraError, LakeError
 from etl.lake import Lake
 
 _FAILED = 3
@@ -37,6 +38,9 @@ class Hydra(click.Group):
                 click.echo(f"hydra: {error}", err=True)
                 ctx.exit(error.exit_code)
             reason = " ".join(str(error).split())
+            if getattr(error, "errno", None) in LIMITS:
+                click.echo(f"hydra: the machine refused: {reason}", err=True)
+                ctx.exit(LakeError.exit_code)
             click.echo(f"hydra: {type(error).__name__}: {reason}; --debug shows where", err=True)
             ctx.exit(HydraError.exit_code)
 
@@ -134,6 +138,17 @@ def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:
     return [chosen(known, code) for code in codes or _DEFAULT_MARKETS]
 
 
+@contextmanager
+def _writing(obj: dict[str, Any]) -> Iterator[None]:
+    """Hold the lock of a lake whose files are what they were when they landed."""
+    from etl import verify
+
+    with obj["lake"].writing(obj["now"]), verify.guarded(obj["lake"]):
+        for line in verify.set_aside(obj["lake"]):
+            logger.warning(line)
+        yield
+
+
 _MARKET = click.option(
     "--market", "codes", multiple=True, metavar="CODE", help="Only this market; may be repeated."
 )
@@ -183,7 +198,7 @@ def daily(
     if source == "sample":
         chosen = _sampled(chosen)
         logger.info(_SAMPLE_NOTE)
-    with lake.writing(now):
+    with _writing(obj):
         if source == "sample":
             jobs.land_sample(lake, chosen, days or 90, now, logger.info)
         else:
@@ -220,7 +235,7 @@ def land() -> None:
 def _land(obj: dict[str, Any], job: Callable[[], Any]) -> None:
     """Run a landing job under the lock, say what each file brought, fail if one was refused."""
     failed = 0
-    with obj["lake"].writing(obj["now"]):
+    with _writing(obj):
         for result in job():
             if isinstance(result, HydraError):
                 failed += 1
@@ -325,7 +340,7 @@ def derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
     Example:
       hydra derive --market HE
     """
-    with obj["lake"].writing(obj["now"]):
+    with _writing(obj):
         _derive(obj, codes)
 
 
@@ -350,14 +365,15 @@ def build(obj: dict[str, Any]) -> None:
     Example:
       hydra build && duckdb lake/hydra.duckdb
     """
-    with obj["lake"].writing(obj["now"]):
+    with _writing(obj):
         _build(obj)
 
 
 def _build(obj: dict[str, Any]) -> None:
-    from etl import release
+    from etl import release, verify
     from etl.build import build as build_database
 
+    verify.refuse_wrong(obj["lake"], derived=True)
     build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
     for line in release.outdated(obj["now"].date()):
@@ -366,8 +382,9 @@ def _build(obj: dict[str, Any]) -> None:
 
 @main.command()
 @click.option("--strict", is_flag=True, help="Exit 1 when there are warnings.")
+@click.option("--repair", is_flag=True, help="Set damaged and foreign Parquet files aside first.")
 @click.pass_obj
-def check(obj: dict[str, Any], strict: bool) -> None:
+def check(obj: dict[str, Any], strict: bool, repair: bool) -> None:
     """Show what the checks found in the built database.
 
     Exits 0, 1 (warnings, with --strict) or 2 (errors).
@@ -376,11 +393,29 @@ def check(obj: dict[str, Any], strict: bool) -> None:
     Example:
       hydra check --strict
     """
+    if repair:
+        _repair(obj)
     severities = {severity for severity, *_ in _check(obj)}
     if "error" in severities:
         sys.exit(2)
     if strict and severities:
         sys.exit(1)
+
+
+def _repair(obj: dict[str, Any]) -> None:
+    """Set aside what is wrong, and say what that means."""
+    from etl import verify
+
+    lake = obj["lake"]
+    with lake.writing(obj["now"]):
+        wrong = verify.repair(lake, obj["now"])
+        missing = verify.set_aside(lake)
+    for found in wrong:
+        click.echo(f"set aside {found.line()}")
+    for line in missing:
+        logger.warning(line)
+    if wrong:
+        logger.info("next: hydra derive && hydra build")
 
 
 def _check(obj: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -398,6 +433,30 @@ def _check(obj: dict[str, Any]) -> list[tuple[Any, ...]]:
     if not found:
         click.echo("checks: nothing found")
     return found
+
+
+@main.command()
+@click.pass_obj
+def verify(obj: dict[str, Any]) -> None:
+    """Compare every file of the lake with its recorded hash and row count.
+
+    Exits 0, or 2 with a line for each file that differs, is gone or was not brought by a landing.
+
+    \b
+    Example:
+      hydra verify
+    """
+    from etl.verify import set_aside
+    from etl.verify import verify as compare
+
+    count, wrong = compare(obj["lake"])
+    for found in wrong:
+        click.echo(found.line())
+    for line in set_aside(obj["lake"]):
+        logger.warning(line)
+    if wrong:
+        sys.exit(2)
+    click.echo(f"verify: {count:,} files are as they were recorded")
 
 
 @main.command()

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+
+#: What a machine refuses for want of room, of rights or of file descriptors.
+LIMITS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        *(errno.EROFS, errno.EACCES, errno.EPERM),
+        *(errno.EMFILE, errno.ENFILE),
+    }
+)
+
 
 class HydraError(Exception):
     """One line: what was wrong, where, and what to do.  Never holds a secret."""

@@ -107,7 +107,7 @@ def export(
         written: list[int] = []
 
         def write(part: Path) -> None:
-            copy = f"copy ({rows}) to {engine.quoted(part)} ({options})"
+            copy = f"copy ({rows}) to {engine.quoted(part)} ({options}, use_tmp_file false)"
             written.append(connection.execute(copy).fetchall()[0][0])
 
         replace_whole(target, write)

@@ -7,7 +7,7 @@ vintage of its report is a new vintage, known from the instant at which this lak
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from etl.errors import LakeError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import HIVE_SCHEMA, Lake, fingerprint, make_folder, write_whole
 from etl.schemas import COMMON, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
@@ -91,7 +91,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                         "dataset": dataset,
                         "market": market,
                         "rows": rows.height,
-                        "sha256": hashlib.sha256(staged.read_bytes()).hexdigest(),
+                        **fingerprint(staged),
                     }
                 )
         landed.left_out.update(payload.left_out)
@@ -107,7 +107,9 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 "left_out": dict(landed.left_out),
                 "files": record_files,
             }
-            lake.commit(batch_id, record, files)
+            staged = staging / "record.json"
+            write_whole(staged, json.dumps(record, indent=1, sort_keys=True) + "\n")
+            lake.commit(batch_id, {**files, staged: lake.batches / f"{batch_id}.json"})
     except OSError as error:
         raise LakeError(f"cannot write to the lake at {lake.root}: {error.strerror}") from error
     return landed
@@ -121,7 +123,7 @@ def _batch_id(lake: Lake, payload: Payload, now: datetime) -> str:
 
 
 def _write(rows: pl.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with open(path, "wb") as handle:
         rows.write_parquet(handle, compression="zstd", statistics=True)
         handle.flush()
