@@ -62,6 +62,7 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
         options = f"(storage_version '{STORAGE_VERSION}')"
         connection.execute(f"attach {engine.quoted(path)} as hydra {options}")
         connection.execute("use hydra")
+        connection.execute("begin")  # one for all, since each commit waits for the disk
         for schema in ("raw", "features", "quality", "meta"):
             connection.execute(f"create schema {schema}")
         _reference(connection, lake, markets, now)
@@ -74,6 +75,7 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
         engine.create_as(connection, "quality.freshness", sqlfiles.text("build/freshness.sql"))
         _checks(connection)
         rows = _row_counts(connection)
+        connection.execute("commit")
         connection.execute("use memory")
         connection.execute("detach hydra")
     finally:

@@ -125,8 +125,7 @@ def repair(lake: Lake, now: datetime) -> list[Wrong]:
             "reason": wrong.reason,
             "set_aside_at": now.isoformat(),
             **{name: file.get(name) for name in ("dataset", "market", "rows")},
-            "description": batch.get("description"),
-            "payload_sha256": batch.get("payload_sha256"),
+            **{name: batch.get(name) for name in ("batch_id", "description", "payload_sha256")},
         }
         _set_aside(lake, wrong.path, record)
     return found
@@ -137,20 +136,23 @@ def set_aside(lake: Lake) -> list[str]:
 
     It is back when it stands in its place again, or when its payload has landed again.
     """
-    records = [read_record(path) for path in sorted((lake.root / _SET_ASIDE).rglob("*.json"))]
-    again = {
-        (batch["payload_sha256"], Path(file["path"]).parent): batch["ingested_at"]
-        for batch, file in _landed(lake)
-    }
+    landed = list(_landed(lake))
     lines = []
-    for record in records:
-        landed_at = again.get((record["payload_sha256"], Path(record["path"]).parent), "")
-        back = (lake.root / record["path"]).exists() or landed_at >= record["set_aside_at"]
-        if record["payload_sha256"] and not back:
+    for path in sorted((lake.root / _SET_ASIDE).rglob("*.json")):
+        record = read_record(path)
+        if record["batch_id"] is None or (lake.root / record["path"]).exists():
+            continue
+        again = any(
+            batch["payload_sha256"] == record["payload_sha256"]
+            and batch["ingested_at"] >= record["set_aside_at"]
+            and batch["batch_id"] != record["batch_id"]
+            and file["dataset"] == record["dataset"]
+            for batch, file in landed
+        )
+        if not again:
             lines.append(
-                f"{record['market']}: {record['rows']:,} rows of {record['dataset']} are missing, "
-                f"since {record['path']} was set aside ({record['reason']}); to have them back, "
-                f"land {record['description']} again"
+                f"{record['market']}: {record['rows']:,} rows of {record['dataset']} are missing "
+                f"since {record['path']} was set aside: land {record['description']} again"
             )
     return lines
 
@@ -201,7 +203,8 @@ def _derived(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     expected: dict[str, Any] = {}
     for record in sorted(lake.state_record("*").parent.glob("*.json")):
         expected |= lake.state(record.stem).get("tables", {})
-    yield from _against(lake, lake.derived, expected, "no derivation made it", thorough)
+    for wrong in _against(lake, lake.derived, expected, "no derivation made it", thorough):
+        yield Wrong(wrong.path, f"{wrong.reason}: hydra derive makes it anew")
 
 
 def _against(
