@@ -13,7 +13,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from etl.errors import LIMITS, BadInput, HydraError, LakeError
+from etl.errors import BadInput, HydraError, LakeError, refusal
 from etl.lake import Lake
 
 _FAILED = 3
@@ -38,8 +38,8 @@ class Hydra(click.Group):
                 click.echo(f"hydra: {error}", err=True)
                 ctx.exit(error.exit_code)
             reason = " ".join(str(error).split())
-            if getattr(error, "errno", None) in LIMITS:
-                click.echo(f"hydra: the machine refused: {reason}", err=True)
+            if refused := refusal(error):
+                click.echo(f"hydra: {refused}, says the machine ({reason})", err=True)
                 ctx.exit(LakeError.exit_code)
             click.echo(f"hydra: {type(error).__name__}: {reason}; --debug shows where", err=True)
             ctx.exit(HydraError.exit_code)

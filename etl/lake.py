@@ -25,7 +25,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -195,11 +195,11 @@ class Lake:
             raise LakeError(f"cannot write to the lake at {self.root}: {error.strerror}") from error
         with handle:
             self._take(handle, fcntl.LOCK_EX)
-            holder = f"process {os.getpid()} on {socket.gethostname()} since {now:%FT%TZ}\n"
             try:
-                handle.truncate(0)
-                handle.write(holder.encode())
                 self._recover()
+                handle.truncate(0)
+                holder = f"process {os.getpid()} on {socket.gethostname()} since {now:%FT%TZ}\n"
+                handle.write(holder.encode())
             except OSError as error:
                 raise LakeError(
                     f"cannot put the lake at {self.root} in order: {error.strerror}"
@@ -213,7 +213,9 @@ class Lake:
                     )
                 yield
             finally:
-                handle.truncate(0)
+                with suppress(OSError):  # the next writer tries again
+                    self._recover()
+                    handle.truncate(0)
 
     def refuse_writer(self) -> None:
         """Make sure that nobody is writing at the moment.

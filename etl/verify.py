@@ -23,7 +23,7 @@ import pyarrow
 import pyarrow.parquet
 
 from etl import engine
-from etl.errors import LIMITS, LakeError
+from etl.errors import LakeError, refusal
 from etl.export import open_database
 from etl.lake import Lake, fingerprint, make_folder, read_record, sync_folder, write_whole
 
@@ -96,13 +96,11 @@ def guarded(lake: Lake) -> Iterator[None]:
     try:
         yield
     except _BREAKS as error:
+        if refused := refusal(error):
+            raise LakeError(f"cannot go on with the lake at {lake.root}: {refused}") from error
         _, wrong = _compare(lake)
         if wrong:
             raise _refusal(lake, wrong) from error
-        of_engine = isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException))
-        if of_engine or getattr(error, "errno", None) in LIMITS:
-            reason = " ".join(str(error).split())
-            raise LakeError(f"cannot go on with the lake at {lake.root}: {reason}") from error
         raise
 
 
@@ -235,8 +233,8 @@ def _difference(path: Path, about: Mapping[str, Any], thorough: bool) -> str | N
     except FileNotFoundError:
         return "is gone"
     except (pyarrow.ArrowException, OSError) as error:
-        if getattr(error, "errno", None) in LIMITS:
-            raise LakeError(f"cannot read {path}: {error}") from error
+        if refused := refusal(error):
+            raise LakeError(f"cannot read {path}: {refused}") from error
         return f"is damaged: {' '.join(str(error).split())}"
 
 
