@@ -21,7 +21,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test lint types bench-math bench-sabr bench-spine clean
+.PHONY: help env daily test lint types bench-math bench-sabr bench-spine bench-decode clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -58,6 +58,9 @@ bench-sabr: $(READY)  ## which of SVI and SABR is steadier, into benchmarks/resu
 
 bench-spine: $(READY)  ## point-in-time joins beside DuckDB's, Polars' and pandas' own, into benchmarks/results
 	@$(BIN)/python -m benchmarks.spine --date $(DATE)
+
+bench-decode: $(READY)  ## DBN into Parquet beside the vendor's client, speed and memory, into benchmarks/results
+	@$(BIN)/python -m benchmarks.decode --date $(DATE)
 
 $(BENCH)/.ready: pyproject.toml constraints.txt
 	$(call install,$(BENCH),bench)

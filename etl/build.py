@@ -67,9 +67,13 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
             connection.execute(f"create schema {schema}")
         _reference(connection, lake, markets, now)
         engine.create_raw_views(connection, {name: _globs(lake, name) for name in DATASETS})
+        note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
         for file in sqlfiles.features():
             _feature(connection, lake, file)
-        _unversioned(connection)
+            _comment(connection, "table", file.name, file, note)
+        for base, file in _newest().items():
+            connection.execute(f"create view features.{base} as from features.{file.name}")
+            _comment(connection, "view", base, file, note)
         for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
             connection.execute(macro.read_text(encoding="utf-8"))
         engine.create_as(connection, "quality.freshness", sqlfiles.text("build/freshness.sql"))
@@ -127,7 +131,7 @@ def _globs(lake: Lake, dataset: str) -> list[str]:
 
 
 def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.SqlFile) -> None:
-    """Store one feature table, with its comments."""
+    """Store one feature table."""
     if file.stage == "build":
         engine.create_feature(connection, file)
     else:
@@ -137,11 +141,16 @@ def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.S
         if paths:
             scan = f"from read_parquet([{paths}], hive_partitioning = false)"
             connection.execute(f"insert into features.{file.name} {scan}").fetchall()
-    note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
+
+
+def _comment(
+    connection: duckdb.DuckDBPyConnection, kind: str, name: str, file: sqlfiles.SqlFile, note: str
+) -> None:
+    """Say in the database what a feature file says of its table and columns."""
     sentence = engine.quoted(note + file.sentence)
-    connection.execute(f"comment on table features.{file.name} is {sentence}")
+    connection.execute(f"comment on {kind} features.{name} is {sentence}")
     for column, comment in _comments(connection, file):
-        target = f"features.{file.name}.{engine.identifier(column)}"
+        target = f"features.{name}.{engine.identifier(column)}"
         connection.execute(f"comment on column {target} is {engine.quoted(comment)}")
 
 
@@ -155,11 +164,9 @@ def _comments(
     return comments
 
 
-def _unversioned(connection: duckdb.DuckDBPyConnection) -> None:
-    """A view without a version on the newest version of each feature."""
-    newest = {file.base: file for file in sorted(sqlfiles.features(), key=lambda f: f.version)}
-    for base, file in newest.items():
-        connection.execute(f"create view features.{base} as from features.{file.name}")
+def _newest() -> dict[str, sqlfiles.SqlFile]:
+    """The newest version of each feature, by its name without one."""
+    return {file.base: file for file in sorted(sqlfiles.features(), key=lambda f: f.version)}
 
 
 def _checks(connection: duckdb.DuckDBPyConnection) -> None:

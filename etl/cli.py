@@ -370,14 +370,16 @@ def build(obj: dict[str, Any]) -> None:
 
 
 def _build(obj: dict[str, Any]) -> None:
-    from etl import release, verify
+    from etl import cot_releases, release, verify
     from etl.build import build as build_database
 
     verify.refuse_wrong(obj["lake"], derived=True)
     build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
-    for line in release.outdated(obj["now"].date()):
-        logger.warning(line)
+    today = obj["now"].date()
+    for line in [*release.outdated(today), cot_releases.runs_out(today)]:
+        if line:
+            logger.warning(line)
 
 
 @main.command()
@@ -493,57 +495,125 @@ def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> 
 
 
 @main.command()
-@click.argument("view")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--at", "known_at", type=INSTANT, help="What the market could know at this instant.")
+@click.option("--had-at", type=INSTANT, help="What this lake had landed at this instant.")
+@click.pass_obj
+def replay(
+    obj: dict[str, Any], folder: Path, known_at: datetime | None, had_at: datetime | None
+) -> None:
+    """Make a lake in FOLDER as this one stood at an instant, by one clock or by both.
+
+    It holds the raw rows known (--at) and landed (--had-at) by then, derived and built as of then
+    with the code of today. Ask it with duckdb, or with any command and --lake FOLDER.
+
+    \b
+    Example:
+      hydra replay /tmp/thursday --had-at 2026-11-19T20:30:00Z
+      duckdb /tmp/thursday/hydra.duckdb "from features_at('HE', '2026-11-19T20:30:00Z')"
+    """
+    from etl.replay import replay as make
+
+    if known_at is None and had_at is None:
+        raise click.UsageError("give --at, --had-at or both")
+    target = Lake(folder)
+    rows = make(obj["lake"], target, obj["markets"](), known_at=known_at, had_at=had_at)
+    if rows:
+        click.echo(f"{target.database}: {rows:,} raw rows{_note(obj['lake'])}")
+    else:
+        click.echo(f"{folder}: nothing was there yet")
+
+
+@main.command()
+@click.argument("view", required=False)
+@click.option(
+    "--query",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Export what the SELECT in this file gives, instead of a view.",
+)
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["csv", "parquet"]),
+    type=click.Choice(["csv", "parquet", "arrow", "xlsx"]),
     default="csv",
     show_default=True,
-    help="Kind of file.",
+    help="Kind of file; xlsx needs the extra hydra-lake[excel].",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     required=True,
-    help="File to write.",
+    help="File to write, or with --partition-by the new folder.",
 )
 @click.option("--market", "code", metavar="CODE", help="Only this market.")
 @click.option("--start", type=DAY, help="First session date.")
 @click.option("--end", type=DAY, help="Last session date.")
 @click.option("--at", type=INSTANT, help="Only rows that were known at this instant.")
+@click.option(
+    "--partition-by",
+    multiple=True,
+    metavar="COLUMN",
+    help="A folder for each value of this column; may be repeated.",
+)
 @click.pass_obj
 def export(
     obj: dict[str, Any],
-    view: str,
+    view: str | None,
+    query: Path | None,
     file_format: str,
     output: Path,
     code: str | None,
     start: date | None,
     end: date | None,
     at: datetime | None,
+    partition_by: tuple[str, ...],
 ) -> None:
-    """Write a view to a CSV or Parquet file.
+    """Write a view, or what a query gives, to a file, and say beside it what is in it.
 
     \b
     Example:
       hydra export features.daily_v1 --format csv -o daily.csv --market HE
+      hydra export features.chain_v1 --format parquet -o chains/ --partition-by market
+      hydra export --query skew.sql -o skew.csv
     """
     from etl.export import export as export_view
+    from etl.export import export_query
 
-    rows = export_view(
-        obj["lake"].database, view, file_format, output, market=code, start=start, end=end, at=at
-    )
-    note = f"; {_SAMPLE_NOTE}" if obj["lake"].origin == "sample" else ""
-    click.echo(f"{output}: {rows:,} rows of {view}{note}")
+    database = obj["lake"].database
+    if (view is None) == (query is None):
+        raise click.UsageError("give a view, or a file with --query")
+    if view is not None:
+        rows = export_view(
+            database,
+            view,
+            file_format,
+            output,
+            market=code,
+            start=start,
+            end=end,
+            at=at,
+            partition_by=partition_by,
+        )
+    else:
+        assert query is not None
+        if code or start or end or at:
+            raise click.UsageError(
+                "--market, --start, --end and --at go with a view: put them in the query"
+            )
+        rows = export_query(database, query, file_format, output, partition_by=partition_by)
+    click.echo(f"{output}: {rows:,} rows of {view or query}{_note(obj['lake'])}")
+
+
+def _note(lake: Lake) -> str:
+    """What ends a line about data that is synthetic."""
+    return f"; {_SAMPLE_NOTE}" if lake.origin == "sample" else ""
 
 
 def _export_daily(lake: Lake) -> None:
-    from etl.export import FORMATS
     from etl.export import export as export_view
 
-    for file_format in FORMATS:
+    for file_format in ("csv", "parquet"):
         name = "sample_daily_v1" if lake.origin == "sample" else "daily_v1"
         target = lake.root / "exports" / f"{name}.{file_format}"
         export_view(lake.database, "features.daily_v1", file_format, target)

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -282,7 +283,8 @@ class Lake:
             shutil.rmtree(folder)
         for pattern in ("*.part", "reach/*.part", "exports/*.part"):
             for part in self.root.glob(pattern):
-                _drop(part)
+                if part.is_file():
+                    _drop(part)
 
 
 def month_of(path: Path) -> date:
@@ -319,6 +321,19 @@ def fingerprint(path: Path) -> dict[str, Any]:
     with open(path, "rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         return {"bytes": handle.tell(), "sha256": digest}
+
+
+def write_rows(path: Path, rows: pl.DataFrame) -> dict[str, Any]:
+    """Write a Parquet file of its own, synced; its row count and fingerprint."""
+    made = BytesIO()  # Polars does not say what a disk refused
+    rows.write_parquet(made, compression="zstd", statistics=True)
+    make_folder(path.parent)
+    with open(path, "wb") as handle:
+        handle.write(made.getbuffer())
+        handle.flush()
+        os.fsync(handle.fileno())
+    digest = hashlib.sha256(made.getbuffer()).hexdigest()
+    return {"rows": rows.height, "bytes": len(made.getbuffer()), "sha256": digest}
 
 
 def make_folder(folder: Path) -> None:

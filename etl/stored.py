@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from etl.lake import Lake, fingerprint, make_folder, sync_file, write_whole
+from etl.lake import Lake, write_rows, write_whole
 
 __all__ = ["Months"]
 
@@ -58,12 +58,8 @@ class Months:
         """Stage the rows of a month."""
         place = self._place(table, year, month)
         staged = self._staging / f"{table}-{year}-{month:02d}.parquet"
-        make_folder(staged.parent)
-        rows.write_parquet(staged)
-        sync_file(staged)
+        self._files[str(place.relative_to(self._lake.root))] = write_rows(staged, rows)
         self._staged[place] = staged
-        path = str(place.relative_to(self._lake.root))
-        self._files[path] = {"rows": rows.height, **fingerprint(staged)}
 
     def commit(self, state: dict[str, Any]) -> None:
         """Put what is staged in place, with the record of what it was derived from."""

@@ -374,7 +374,8 @@ def test_daily_twice_adds_nothing_and_serves(own_lake: Any) -> None:
     assert "SAMPLE DATA" in result.stdout
     assert "HE: 0 sessions derived" in result.stderr
     assert sorted(os.listdir(root / "exports")) == [
-        f"sample_daily_v1.{kind}" for kind in ("csv", "parquet")
+        "datapackage.json",
+        *(f"sample_daily_v1.{kind}" for kind in ("csv", "parquet")),
     ]
     first = {path: path.read_bytes() for path in (root / "exports").iterdir()}
     quiet = hydra(root, "-q", "daily", "--source", "sample", "--days", 12)
