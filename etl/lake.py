@@ -217,6 +217,8 @@ class Lake:
                 with suppress(OSError):  # the next writer tries again
                     self._recover()
                     handle.truncate(0)
+                # Closing is not enough where a fork holds the same handle.
+                fcntl.flock(handle, fcntl.LOCK_UN)
 
     def refuse_writer(self) -> None:
         """Make sure that nobody is writing at the moment.

@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import LakeError
+from etl.errors import LakeError, refusal
 from etl.lake import HIVE_SCHEMA, Lake, write_rows, write_whole
 from etl.schemas import COMMON, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
@@ -131,7 +131,8 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
             moves = {file.path: file.place for file in staged}
             lake.commit(batch_id, {**moves, written: lake.batches / f"{batch_id}.json"})
     except OSError as error:
-        raise LakeError(f"cannot write to the lake at {lake.root}: {error.strerror}") from error
+        reason = error.strerror or refusal(error) or error
+        raise LakeError(f"cannot write to the lake at {lake.root}: {reason}") from error
     return landed
 
 

@@ -280,7 +280,7 @@ def _sample_files(folder: Path) -> None:
     sample.fetch_cot(2025, 2025, datetime(2025, 3, 14, tzinfo=UTC), folder)
 
 
-def _markdown(tallies: Sequence[Tally]) -> str:
+def table(tallies: Sequence[Tally]) -> str:
     head = "| stage | points | killed at | recovered |\n|---|---|---|---|\n"
     rows = [f"| {t.stage} | {t.points:,} | {t.tried:,} | {t.recovered:,} |\n" for t in tallies]
     points, tried, recovered = (
@@ -315,7 +315,7 @@ def main(every: int, names: tuple[str, ...], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     results = json.dumps([asdict(tally) for tally in tallies], indent=1)
     (out / "kill_points.json").write_text(results + "\n")
-    (out / "kill_points.md").write_text(_markdown(tallies))
+    (out / "kill_points.md").write_text(table(tallies))
     failures = [line for tally in tallies for line in tally.failures]
     for line in failures:
         click.echo(line, err=True)
