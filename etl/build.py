@@ -6,6 +6,7 @@ views point at the lake's Parquet files by absolute path; everything else is sto
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import polars as pl
 from etl import checks, engine, reach, release, sqlfiles
 from etl.derive import derived_files
 from etl.errors import LakeError
-from etl.lake import Lake, replace_whole
+from etl.lake import Lake, fingerprint, make_folder, sync_file, write_whole
 from etl.market import Market
 from etl.schemas import DATASETS, UTC
 
@@ -42,15 +43,27 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
         A released SQL file, or the code behind one, has changed: the old database stays.
     """
     release.verify()
-    replace_whole(lake.database, lambda part: _build(lake, markets, now, part))
+    folder = lake.staging / "build"
+    made, record = folder / lake.database.name, folder / lake.database_record.name
+    try:
+        make_folder(folder)
+        rows = _build(lake, markets, now, made)
+        sync_file(made)
+        about = {"built_at": now.isoformat(), "rows": rows, **fingerprint(made)}
+    except OSError as error:
+        raise LakeError(f"cannot write {lake.database}: {error.strerror}") from error
+    write_whole(record, json.dumps(about, indent=1) + "\n")
+    lake.commit("build", {made: lake.database, record: lake.database_record})
 
 
-def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) -> None:
-    connection = engine.connect()
+def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) -> dict[str, int]:
+    """Fill the file at ``path``, and return how many rows each of its tables has."""
+    connection = engine.connect(spill=lake.spill)
     try:
         options = f"(storage_version '{STORAGE_VERSION}')"
         connection.execute(f"attach {engine.quoted(path)} as hydra {options}")
         connection.execute("use hydra")
+        connection.execute("begin")  # one for all, since each commit waits for the disk
         for schema in ("raw", "features", "quality", "meta"):
             connection.execute(f"create schema {schema}")
         _reference(connection, lake, markets, now)
@@ -67,11 +80,22 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
         freshness = "from freshness_at((select built_at from meta.builds))"
         engine.create_as(connection, "quality.freshness", freshness)
         _checks(connection, lake, now)
+        rows = _row_counts(connection)
+        connection.execute("commit")
         connection.execute("use memory")
         connection.execute("detach hydra")
     finally:
         connection.close()
-    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    return rows
+
+
+def _row_counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    names = "select schema_name, table_name from duckdb_tables() where database_name = 'hydra'"
+    found = {}
+    for parts in connection.sql(f"{names} order by all").fetchall():
+        table = ".".join(map(engine.identifier, parts))
+        ((found[".".join(parts)],),) = connection.sql(f"select count(*) from {table}").fetchall()
+    return found
 
 
 def _reference(

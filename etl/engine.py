@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -29,11 +31,20 @@ _SQL_TYPES: Mapping[type[pl.DataType], str] = {
 }
 
 
-def connect(database: str = ":memory:", **options: Any) -> duckdb.DuckDBPyConnection:
-    """Open DuckDB with UTC as its time zone and bounded memory."""
+def connect(
+    database: str = ":memory:", spill: Path | None = None, **options: Any
+) -> duckdb.DuckDBPyConnection:
+    """Open DuckDB with UTC as its time zone and bounded memory.
+
+    Parameters
+    ----------
+    spill : folder for what does not fit into memory; by default one in the system's for such files
+    """
     connection = duckdb.connect(database, **options)
     connection.execute("set timezone = 'UTC'")
     connection.execute(f"set memory_limit = '{MEMORY}'")
+    folder = spill or Path(tempfile.gettempdir()) / f"hydra-spill-{os.getpid()}"
+    connection.execute(f"set temp_directory = {quoted(folder)}")
     return connection
 
 
