@@ -197,9 +197,9 @@ def torn(found: Mapping[str, str], states: Sequence[Mapping[str, str]]) -> list[
     """What a reader would find that it would in none of the states between two commands."""
     wrong = []
     for path in sorted({*found, *states[0]}):
-        if not path.startswith("staging/") and not path.endswith(".part"):
-            if found.get(path) not in {state.get(path) for state in states}:
-                wrong.append(f"{path} is torn" if path in found else f"{path} is gone")
+        read = not path.startswith("staging/") and not path.endswith(".part")
+        if read and found.get(path) not in {state.get(path) for state in states}:
+            wrong.append(f"{path} is torn" if path in found else f"{path} is gone")
     return wrong
 
 
