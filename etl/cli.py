@@ -13,7 +13,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from etl.errors import BadInput, HydraError, LakeError, refusal
+from etl.errors import BadInput, HydraError, LakeBusy, LakeError, refusal
 from etl.lake import Lake
 
 _FAILED = 3
@@ -221,6 +221,9 @@ def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     help="Sessions of history: 90 of the sample, 5 of Databento by default.",
 )
 @_paid
+@click.option(
+    "--chaos", type=click.IntRange(0), metavar="SEED", help="Have the sample vendor plant faults."
+)
 @_COT
 @_MARKET
 @click.pass_obj
@@ -229,6 +232,7 @@ def daily(
     /,
     source: str | None,
     days: int | None,
+    chaos: int | None,
     cot_kinds: tuple[str, ...],
     codes: tuple[str, ...],
     **paid: Any,
@@ -240,11 +244,13 @@ def daily(
       hydra daily --source sample --days 120
       hydra daily --source databento --dry-run
     """
-    from etl import jobs
+    from etl import checks, jobs
 
     lake, now = obj["lake"], obj["now"]
     chosen = _chosen(obj, codes)
     source = source or ("databento" if _key() else "sample")
+    if chaos is not None and source != "sample":
+        raise BadInput(f"--chaos plants faults in the sample's data alone: {source} has its own")
     if source == "sample":
         if other := sorted({*cot_kinds} - {"disaggregated"}):
             raise BadInput(f"the sample vendor has no {other[0]} COT report: leave --cot out")
@@ -259,17 +265,18 @@ def daily(
         return
     with _writing(obj):
         if source == "sample":
-            jobs.land_sample(lake, chosen, days or 90, now, logger.info)
+            jobs.land_sample(lake, chosen, days or 90, now, logger.info, chaos)
         else:
             _download(obj, chosen, wanted, **paid)
             jobs.land_reports(lake, chosen, now, logger.info, cot_kinds=cot_kinds)
         _derive(obj, ())
         _build(obj)
-    found = _check(obj)
+    findings = checks.findings(checks.kept(lake, now))
+    _tell_findings(findings)
     _export_daily(lake)
     _report(obj, lake.report, None)
     _summary(obj)
-    if any(severity == "error" for severity, *_ in found):
+    if "error" in findings["severity"]:
         logger.warning("the checks found errors: hydra check lists them")
 
 
@@ -576,20 +583,46 @@ def _build(obj: dict[str, Any]) -> None:
 
 @main.command()
 @click.option("--strict", is_flag=True, help="Exit 1 when there are warnings.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="A line a check and market for people, or every finding for programs.",
+)
 @click.option("--repair", is_flag=True, help="Set damaged and foreign Parquet files aside first.")
 @click.pass_obj
-def check(obj: dict[str, Any], strict: bool, repair: bool) -> None:
-    """Show what the checks found in the built database.
+def check(obj: dict[str, Any], strict: bool, output_format: str, repair: bool) -> None:
+    """Run the checks on the built database and say what they found.
 
-    Exits 0, 1 (warnings, with --strict) or 2 (errors).
+    Exits 0, 1 (warnings, with --strict) or 2 (errors). quality.checks keeps what every run found.
 
     \b
     Example:
       hydra check --strict
+      hydra check --format json
     """
     if repair:
         _repair(obj)
-    severities = {severity for severity, *_ in _check(obj)}
+    from etl import checks
+
+    lake, now = obj["lake"], obj["now"]
+    results = checks.look(lake, now)
+    try:
+        with lake.writing(now):
+            checks.keep(lake, results, now)
+    except (LakeBusy, LakeError) as error:  # to look needs no lock, and no right to write
+        logger.warning(f"not kept in quality.checks: {error}")
+    findings = checks.findings(results)
+    if output_format == "table":
+        _tell_findings(findings)
+    elif output_format == "csv":
+        click.echo(findings.write_csv(datetime_format="%FT%TZ"), nl=False)
+    else:
+        rows = findings.to_dicts()
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False, default=lambda v: v.isoformat()))
+    severities = set(findings["severity"])
     if "error" in severities:
         sys.exit(2)
     if strict and severities:
@@ -612,21 +645,23 @@ def _repair(obj: dict[str, Any]) -> None:
         logger.info("next: hydra derive && hydra build")
 
 
-def _check(obj: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Print a line a check that found something, and return those lines' values."""
-    from etl import sqlfiles
-    from etl.export import open_database
+def _tell_findings(findings: Any) -> None:
+    """Print a table with a line a check and market that has findings."""
+    from etl.checks import summary
 
-    connection = open_database(obj["lake"].database)
-    try:
-        found = connection.sql(sqlfiles.text("report/findings.sql")).fetchall()
-    finally:
-        connection.close()
-    for severity, name, market, count, first in found:
-        click.echo(f"{severity:8} {name} {market}: {count:,}, newest: {first}")
-    if not found:
+    if findings.is_empty():
         click.echo("checks: nothing found")
-    return found
+        return
+    head = ("severity", "check", "market", "findings", "newest")
+    lines = [
+        (s, name, market, f"{n:,}", newest) for s, name, market, n, newest in summary(findings)
+    ]
+    wide = [max(len(line[i]) for line in [head, *lines]) for i in range(4)]
+    for severity, name, market, count, newest in [head, *lines]:
+        click.echo(
+            f"{severity:{wide[0]}}  {name:{wide[1]}}  {market:{wide[2]}}  "
+            f"{count:>{wide[3]}}  {newest}"
+        )
 
 
 @main.command()

@@ -113,7 +113,8 @@ def _code_hash(market: Market) -> str:
     here = Path(__file__).parent
     sources = sorted([*Path(mathlib.__file__).parent.glob("*.py"), *here.glob("calendar*")])
     digest = hashlib.sha256(sqlfiles.code_hash(sources).encode())
-    digest.update(json.dumps(asdict(market), sort_keys=True, default=str).encode())
+    about = {**asdict(market), "quality": None}  # the checks' thresholds shape no derived row
+    digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
@@ -176,7 +177,7 @@ def _store(
     for year, month in sorted({(day.year, day.month) for day in sessions}):
         parts = [found.get((year, month), rows.clear())]
         old = months.read(file.name, year, month)
-        if old is not None:
+        if old is not None and old.schema == rows.schema:  # else of older SQL: all is derived anew
             parts.insert(0, old.filter(~pl.col("session_date").is_in(sessions)))
         merged = pl.concat(parts).sort(file.grain, nulls_last=True)
         if merged.height or old is not None:

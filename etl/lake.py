@@ -7,6 +7,7 @@ Layout (``lake/README.md`` explains it to a person)::
     batches/<batch>.json          what each batch brought, with the hash of every file
     reach/<source>-<market>.json  the spans that a vendor was asked for and that have landed
     reach/days-<dataset>.json     what the vendor says of each day that was asked for
+    checks/<instant>.parquet      what the checks found in one run
     downloads/                    vendors' files between their download and their landing
     derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
     hydra.duckdb, hydra.duckdb.json, report.html, exports/
@@ -69,6 +70,10 @@ class Lake:
     @property
     def staging(self) -> Path:
         return self.root / "staging"
+
+    @property
+    def checks(self) -> Path:
+        return self.root / "checks"
 
     @property
     def spill(self) -> Path:
@@ -286,7 +291,7 @@ class Lake:
             if (folder / _MOVES).exists():
                 self._move(folder)
             shutil.rmtree(folder)
-        for pattern in ("*.part", "reach/*.part", "exports/*.part"):
+        for pattern in ("*.part", "reach/*.part", "exports/*.part", "checks/*.part"):
             for part in self.root.glob(pattern):
                 if part.is_file():
                     _drop(part)

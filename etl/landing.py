@@ -123,6 +123,8 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 "payload_sha256": payload.sha256,
                 "ingested_at": now.isoformat(),
                 "rows": sum(landed.rows.values()),
+                "kind": payload.kind,
+                "layout": payload.layout,
                 "left_out": dict(landed.left_out),
                 "cost_usd": payload.cost_usd,
                 "files": record_files,
