@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import click
 from loguru import logger
 
+from etl import completion, settings, show
 from etl.errors import BadInput, HydraError
 from etl.lake import Lake
 
@@ -27,7 +29,12 @@ class Hydra(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            _ended(ctx, 0)
+            return result
+        except SystemExit as left:
+            _ended(ctx, left.code)
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click's own
         except Exception as error:
@@ -35,10 +42,23 @@ class Hydra(click.Group):
                 raise
             if isinstance(error, HydraError):
                 click.echo(f"hydra: {error}", err=True)
+                _ended(ctx, error.exit_code, str(error))
                 ctx.exit(error.exit_code)
             reason = " ".join(str(error).split())
             click.echo(f"hydra: {type(error).__name__}: {reason}; --debug shows where", err=True)
+            _ended(ctx, HydraError.exit_code, f"{type(error).__name__}: {reason}")
             ctx.exit(HydraError.exit_code)
+
+
+def _ended(ctx: click.Context, exit_code: Any, error: str | None = None) -> None:
+    """Log how a run ended, which its person sees anyway."""
+    if ctx.obj is None:  # it ended before it began
+        return
+    from etl import logs
+
+    if error:
+        logs.note("ERROR", error)
+    logs.note("INFO", f"exit code {exit_code} after {time.monotonic() - ctx.obj['began']:.1f} s")
 
 
 class Instant(click.ParamType[datetime]):
@@ -73,10 +93,30 @@ class Day(click.ParamType[date]):
 INSTANT, DAY = Instant(), Day()
 
 
+def _read_settings(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    if not ctx.resilient_parsing:
+        try:
+            settings.apply(ctx, path)
+        except HydraError as error:
+            click.echo(f"hydra: {error}", err=True)
+            ctx.exit(error.exit_code)
+    return path
+
+
 @click.group(cls=Hydra, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--settings",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="HYDRA_SETTINGS",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_settings,
+    help="File of settings, hydra.toml here by default; HYDRA_SETTINGS sets it too.",
+)
 @click.option(
     "--lake",
     "lake_path",
+    cls=settings.Setting,
     type=click.Path(path_type=Path, file_okay=False),
     envvar="HYDRA_LAKE",
     default=Path("lake"),
@@ -86,6 +126,7 @@ INSTANT, DAY = Instant(), Day()
 @click.option(
     "--markets",
     "markets_path",
+    cls=settings.Setting,
     type=click.Path(path_type=Path, file_okay=False),
     envvar="HYDRA_MARKETS",
     help="Folder with market files of your own, which win over the bundled ones.",
@@ -114,15 +155,22 @@ def main(
       hydra daily --source sample
       duckdb lake/hydra.duckdb "from features_at('HE', now())"
     """
-    from etl.market import markets
+    from etl import logs
 
-    logger.remove()
-    logger.add(sys.stderr, level="WARNING" if quiet else "INFO", format="{message}")
+    def known() -> dict[str, Any]:
+        from etl.market import markets
+
+        return markets(markets_path)
+
+    now = now or datetime.now(UTC)
+    run = f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    logs.start(lake_path, run, ctx.invoked_subcommand or "", quiet=quiet)
     ctx.obj = {
         "lake": Lake(lake_path),
-        "markets": lambda: markets(markets_path),
-        "now": now or datetime.now(UTC),
+        "markets": known,
+        "now": now,
         "quiet": quiet,
+        "began": time.monotonic(),
     }
 
 
@@ -135,7 +183,20 @@ def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:
 
 
 _MARKET = click.option(
-    "--market", "codes", multiple=True, metavar="CODE", help="Only this market; may be repeated."
+    "--market",
+    "codes",
+    multiple=True,
+    metavar="CODE",
+    shell_complete=completion.markets,
+    help="Only this market; may be repeated.",
+)
+_FORMAT = click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(show.FORMATS),
+    default="table",
+    show_default=True,
+    help="A table for people, JSON or CSV for programs.",
 )
 
 
@@ -271,7 +332,14 @@ def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
     required=True,
     help="How the file is laid out; docs/chain-files.md describes each.",
 )
-@click.option("--market", "code", metavar="CODE", required=True, help="Market of the options.")
+@click.option(
+    "--market",
+    "code",
+    metavar="CODE",
+    required=True,
+    shell_complete=completion.markets,
+    help="Market of the options.",
+)
 @click.option("--quote-time", type=INSTANT, help="When the snapshot was taken.")
 @click.option("--expiry", type=DAY, help="Expiry of a file that holds one and does not say which.")
 @click.option("--expiration", type=INSTANT, help="The instant at which that expiry expires.")
@@ -466,7 +534,7 @@ def replay(
 
 
 @main.command()
-@click.argument("view", required=False)
+@click.argument("view", required=False, shell_complete=completion.views)
 @click.option(
     "--query",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -487,7 +555,13 @@ def replay(
     required=True,
     help="File to write, or with --partition-by the new folder.",
 )
-@click.option("--market", "code", metavar="CODE", help="Only this market.")
+@click.option(
+    "--market",
+    "code",
+    metavar="CODE",
+    shell_complete=completion.markets,
+    help="Only this market.",
+)
 @click.option("--start", type=DAY, help="First session date.")
 @click.option("--end", type=DAY, help="Last session date.")
 @click.option("--at", type=INSTANT, help="Only rows that were known at this instant.")
@@ -562,71 +636,160 @@ def _export_daily(lake: Lake) -> None:
 
 
 @main.command()
+@_FORMAT
 @click.pass_obj
-def status(obj: dict[str, Any]) -> None:
-    """Show what the lake holds and how fresh it is.
+def status(obj: dict[str, Any], file_format: str) -> None:
+    """Show what the lake holds, from when to when, how much, and how fresh it is.
 
     \b
     Example:
       hydra status
+      hydra status --format json
     """
-    _summary(obj)
+    _summary(obj, file_format)
 
 
-def _summary(obj: dict[str, Any]) -> None:
-    from etl import sqlfiles
-    from etl.export import open_database
+def _summary(obj: dict[str, Any], file_format: str = "table") -> None:
+    from etl import status as held
 
     lake = obj["lake"]
-    connection = open_database(lake.database)
-    try:
-        held = connection.sql(sqlfiles.text("report/holdings.sql")).fetchall()
-    finally:
-        connection.close()
-    click.echo(f"{lake.root}: {_SAMPLE_NOTE if lake.origin == 'sample' else 'vendor data'}")
-    for market, source, as_of, state, detail in held:
-        click.echo(f"  {market:4} {source:20} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
+    found = held.look(lake)
+    if file_format == "table":
+        click.echo(f"{lake.root}: {_SAMPLE_NOTE if lake.origin == 'sample' else 'vendor data'}")
+        for line in found.lines():
+            click.echo(line)
+        show.show(found.COLUMNS, found.holdings)
+    else:
+        show.show(*found.table(lake.origin), file_format)
 
 
 @main.command()
+@_FORMAT
 @click.pass_obj
-def markets(obj: dict[str, Any]) -> None:
-    """List the configured markets.
+def markets(obj: dict[str, Any], file_format: str) -> None:
+    """List the configured markets, and how thick each was by month in this lake.
+
+    Liquid strikes and expiries of full quality are those of an average session: a market is
+    thick enough to study where they are many.
 
     \b
     Example:
       hydra markets
+      hydra markets --format csv
     """
-    for market in obj["markets"]().values():
-        click.echo(
-            f"{market.code:4} {market.name:28} {market.exercise:9} "
-            f"{market.multiplier:>8g} USD a point  COT {market.cot_code or 'none':6}  "
-            f"{market.calendar}"
-        )
+    from etl import status as held
+
+    listed = held.configured(obj["markets"]())
+    thickness = held.thickness(obj["lake"])
+    if file_format == "table":
+        show.show(held.MARKET, listed)
+        if thickness:
+            click.echo()
+            show.show(held.THICKNESS, thickness)
+    else:
+        show.show(*held.by_month(listed, thickness), file_format)
 
 
 @main.command()
-@click.argument("view", required=False)
+@click.argument("query", required=False)
+@_FORMAT
+@click.option(
+    "--limit",
+    type=click.IntRange(0),
+    help="Rows to print of each result: 40 of a table, all of JSON and CSV by default.",
+)
+@click.pass_obj
+def sql(obj: dict[str, Any], query: str | None, file_format: str, limit: int | None) -> None:
+    """Ask the database in SQL, for reading, with the functions of mathlib.
+
+    Without QUERY it takes what is piped in, or opens a session to type in.
+
+    \b
+    Example:
+      hydra sql "from features_at('HE', now())"
+      hydra sql "select implied_vol(2.1, 84.0, 86.0, 0.2, 0.04, true, true).vol" --format json
+      hydra sql < skew.sql
+    """
+    from etl import shell
+    from etl.reader import Reader
+
+    if limit is None and file_format == "table":
+        limit = 40
+    with Reader(obj["lake"].root) as reader:
+        if query is None and sys.stdin.isatty():
+            shell.interact(reader, file_format, limit)
+        else:
+            shell.run(reader, sys.stdin.read() if query is None else query, file_format, limit)
+
+
+@main.command()
+@click.argument("name", required=False, shell_complete=completion.views)
 @click.option("--markdown", is_flag=True, help="Print all of it, as docs/catalog.md has it.")
-def catalog(view: str | None, markdown: bool) -> None:
-    """Say what a view's rows and columns are, or list the views.
+@_FORMAT
+def catalog(name: str | None, markdown: bool, file_format: str) -> None:
+    """Say what a view, a column of one or a feature is, or list the views.
 
     \b
     Example:
       hydra catalog surface_v1
+      hydra catalog surface_v1.atm_iv
+      hydra catalog opt_atm_iv_30d
+      hydra catalog --format csv
     """
     from etl import catalog as made
 
     if markdown:
-        if view is not None:
-            raise BadInput("--markdown prints the whole catalog: leave the view out")
+        if name is not None:
+            raise BadInput("--markdown prints the whole catalog: leave the name out")
         click.echo(made.markdown(), nl=False)
+    elif file_format == "table":
+        click.echo(made.overview() if name is None else made.describe(name))
     else:
-        click.echo(made.overview() if view is None else made.describe(view))
+        show.show(made.COLUMNS, made.rows(name), file_format)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path), default=settings.DEFAULT)
+def init(path: Path) -> None:
+    """Write a settings file with a comment for each setting; one that is there stays.
+
+    Flags win over the file, the file over the environment. It is read from the folder that hydra
+    runs in, or from where --settings or HYDRA_SETTINGS says.
+
+    \b
+    Example:
+      hydra init
+    """
+    settings.write(path)
+    click.echo(f"{path}: every setting is there, none is set")
+
+
+@main.command()
+@_FORMAT
+@click.pass_obj
+def doctor(obj: dict[str, Any], file_format: str) -> None:
+    """Say whether machine, versions, key, lake and calendars are fit for a run.
+
+    Exits 0, or 1 when a check fails.
+
+    \b
+    Example:
+      hydra doctor
+    """
+    from etl import doctor as examined
+
+    lake, known = obj["lake"], obj["markets"]()
+    codes = [*dict.fromkeys((*_DEFAULT_MARKETS, *lake.markets()))]
+    wanted = {code: known[code] for code in codes if code in known}
+    key = os.environ.get("DATABENTO_API_KEY", "").strip()
+    findings = examined.examine(lake, wanted, key, obj["now"])
+    show.show(examined.COLUMNS, findings, file_format)
+    if any(state == "fail" for _, state, *_ in findings):
+        sys.exit(1)
 
 
 @main.command("release")
-@click.argument("view")
+@click.argument("view", shell_complete=completion.views)
 @click.pass_obj
 def release_view(obj: dict[str, Any], view: str) -> None:
     """Freeze a view's SQL file: from then on a change of it needs a new version.

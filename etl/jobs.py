@@ -14,9 +14,10 @@ import polars as pl
 
 from etl import calendars
 from etl.errors import BadInput, HydraError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.landing import Landed, land
 from etl.market import Market
+from etl.schemas import HIVE_SCHEMA
 from etl.sources import cftc, databento_api, dbn, sample
 
 #: Years of COT history that a first run lands: what a three-year percentile needs.

@@ -28,15 +28,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from etl.errors import LakeBusy, LakeError
 
 FORMAT = 1
 ORIGINS = ("sample", "vendor")
-
-#: What the folders of a raw file say, for Polars.
-HIVE_SCHEMA = {"dataset": pl.String, "market": pl.String, "year": pl.Int32, "month": pl.Int32}
 
 
 @dataclass(frozen=True)

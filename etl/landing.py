@@ -21,8 +21,8 @@ from typing import Any
 import polars as pl
 
 from etl.errors import LakeError
-from etl.lake import HIVE_SCHEMA, Lake
-from etl.schemas import COMMON, LINEAGE, UTC, raw_schema, source_schema
+from etl.lake import Lake
+from etl.schemas import COMMON, HIVE_SCHEMA, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
 _PARTITION = ["market", "year", "month"]

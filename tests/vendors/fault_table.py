@@ -22,8 +22,9 @@ from click.testing import CliRunner, Result
 from databento.common.http import BentoHttpAPI
 
 from etl.cli import main
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.market import markets
+from etl.schemas import HIVE_SCHEMA
 from etl.sources import cftc
 from tests.vendors import Asked, Vendors, faults
 from tests.vendors.archive import Archive
