@@ -21,7 +21,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test lint types bench-math bench-sabr bench-spine bench-decode clean
+.PHONY: help env daily test browser lint types bench-math bench-sabr bench-spine bench-decode clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -34,11 +34,16 @@ $(READY): pyproject.toml constraints.txt
 	$(call install,$(VENV),dev)
 
 # ── the two commands ────────────────────────────────────────────────────────
-daily: $(READY)  ## land what is new, derive, build, check and export
+daily: $(READY)  ## land what is new, derive, build, check, export and report
 	@$(BIN)/hydra daily
 
-test: $(READY)   ## the whole test suite
+test: $(READY) browser  ## the whole test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# The report is tested in Chromium; where there is none and root cannot install it, that is skipped.
+browser:
+	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } >/dev/null 2>&1 || true
 
 # ── for developers ──────────────────────────────────────────────────────────
 lint: $(READY)   ## ruff and sqlfluff

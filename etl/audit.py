@@ -137,8 +137,8 @@ def _raw_times(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
         what = f"'{name}' as dataset, market, {subject} as subject, as_of, available_at"
         parts.append(f"select {what} from landed.{name}")
     connection.execute(f"create view instants as {' union all '.join(parts)}")
-    dates = connection.sql("select distinct report_date from landed.cot order by 1").pl()
-    releases = cot_releases.releases(dates["report_date"])
+    reports = "select distinct subject::date as day from instants where dataset like 'cot%'"
+    releases = cot_releases.releases(connection.sql(f"{reports} order by day").pl()["day"])
     engine.create_table(connection, "releases", releases)
     for row in connection.sql(sqlfiles.text("audit/raw_times.sql")).pl().iter_rows(named=True):
         first = row["first"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from etl import engine, release, sqlfiles
+from etl import engine, reach, release, sqlfiles
 from etl.derive import derived_files
 from etl.errors import LakeError
 from etl.lake import Lake, replace_whole
@@ -93,6 +94,7 @@ def _reference(
     run = {"built_at": [now], "origin": [lake.origin], **_versions()}
     engine.create_table(connection, "meta.builds", pl.DataFrame(run))
     engine.create_table(connection, "meta.batches", _batches(lake))
+    engine.create_table(connection, "meta.vendor_days", _vendor_days(lake, chosen))
     engine.create_table(connection, "meta.sql_versions", _sql_versions())
     engine.create_as(connection, "meta.features", sqlfiles.text("build/feature_list.sql"))
     engine.create_as(connection, "meta.clock", sqlfiles.text("build/clock.sql"))
@@ -177,16 +179,39 @@ def _batches(lake: Lake) -> pl.DataFrame:
         "ingested_at": pl.Datetime("us", "UTC"),
         "rows": pl.Int64,
         "files": pl.Int64,
+        "cost_usd": pl.Float64,  # NULL where nobody was paid
     }
+    made = {"ingested_at", "files", "cost_usd"}
     rows = [
         {
-            **{key: record[key] for key in schema if key not in {"ingested_at", "files"}},
+            **{key: record[key] for key in schema if key not in made},
             "ingested_at": datetime.fromisoformat(record["ingested_at"]),
             "files": len(record["files"]),
+            "cost_usd": record.get("cost_usd"),
         }
         for record in lake.batch_records()
     ]
     return pl.DataFrame(rows, schema=schema)
+
+
+def _vendor_days(lake: Lake, markets: Sequence[Market]) -> pl.DataFrame:
+    """What the vendor said of each day that it was asked for, one row a market and day."""
+    said = reach.days(lake)
+    rows = [
+        (market.code, dataset, day, *about)
+        for market in markets
+        if (dataset := market.databento_dataset)
+        for day, about in said.get(dataset, {}).items()
+    ]
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
+        "market": pl.String,
+        "dataset": pl.String,
+        "day": pl.Date,
+        "condition": pl.String,
+        "modified": pl.Date,
+        "seen_at": pl.Datetime("us", "UTC"),
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row").sort("market", "day")
 
 
 def _sql_versions() -> pl.DataFrame:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import click
@@ -58,7 +59,7 @@ def _ended(ctx: click.Context, exit_code: Any, error: str | None = None) -> None
 
     if error:
         logs.note("ERROR", error)
-    logs.note("INFO", f"exit code {exit_code} after {time.monotonic() - ctx.obj['began']:.1f} s")
+    logs.note("INFO", f"exit code {exit_code} after {monotonic() - ctx.obj['began']:.1f} s")
 
 
 class Instant(click.ParamType[datetime]):
@@ -170,7 +171,7 @@ def main(
         "markets": known,
         "now": now,
         "quiet": quiet,
-        "began": time.monotonic(),
+        "began": monotonic(),
     }
 
 
@@ -199,63 +200,218 @@ _FORMAT = click.option(
     help="A table for people, JSON or CSV for programs.",
 )
 
+_COT = click.option(
+    "--cot",
+    "cot_kinds",
+    type=click.Choice(["disaggregated", "legacy", "financial"]),
+    multiple=True,
+    help="Land the CFTC's report of this kind too, beside what a market's file names.",
+)
+
+
+def _paid(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that downloads what is paid for."""
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Show the plan and its price alone."),
+        click.option(
+            "--keep-downloads",
+            "keep",
+            cls=settings.Setting,
+            type=click.Path(path_type=Path, file_okay=False),
+            envvar="HYDRA_DOWNLOADS",
+            help="Keep the files of Databento here; without it they go once they have landed.",
+        ),
+        click.option(
+            "--quotes",
+            cls=settings.Setting,
+            type=click.Choice(["bbo-1m", "bbo-1s", "mbp-1"]),
+            default="bbo-1m",
+            show_default=True,
+            envvar="HYDRA_QUOTES",
+            help="Databento's schema of quotes: each minute's, each second's or every change.",
+        ),
+        _max_cost("USD that the whole plan may cost."),
+    ):
+        command = option(command)
+    return command
+
+
+def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--max-cost",
+        cls=settings.Setting,
+        type=click.FloatRange(0),
+        default=5.0,
+        show_default=True,
+        envvar="HYDRA_MAX_COST",
+        help=text,
+    )
+
 
 @main.command()
 @click.option(
     "--source",
     type=click.Choice(["sample", "databento"]),
-    help="Where data comes from; databento when DATABENTO_API_KEY is set, else sample.",
+    help="Where data comes from; databento when there is a key, else sample.",
 )
 @click.option(
     "--days",
     type=click.IntRange(1, 5000),
     help="Sessions of history: 90 of the sample, 5 of Databento by default.",
 )
-@click.option(
-    "--max-cost",
-    type=click.FloatRange(0),
-    default=5.0,
-    show_default=True,
-    help="USD that a market's download may cost.",
-)
+@_paid
+@_COT
 @_MARKET
 @click.pass_obj
 def daily(
     obj: dict[str, Any],
+    /,
     source: str | None,
     days: int | None,
-    max_cost: float,
+    cot_kinds: tuple[str, ...],
     codes: tuple[str, ...],
+    **paid: Any,
 ) -> None:
-    """Land what is new, derive, build, check and export.
+    """Land what is new, derive, build, check, export and report.
 
     \b
     Example:
       hydra daily --source sample --days 120
+      hydra daily --source databento --dry-run
     """
     from etl import jobs
 
     lake, now = obj["lake"], obj["now"]
     chosen = _chosen(obj, codes)
-    key = os.environ.get("DATABENTO_API_KEY", "").strip()
-    source = source or ("databento" if key else "sample")
-    if source == "databento" and not key:
-        raise BadInput("no Databento key: set DATABENTO_API_KEY, or use --source sample")
+    source = source or ("databento" if _key() else "sample")
     if source == "sample":
+        if other := sorted({*cot_kinds} - {"disaggregated"}):
+            raise BadInput(f"the sample vendor has no {other[0]} COT report: leave --cot out")
         chosen = _sampled(chosen)
         logger.info(_SAMPLE_NOTE)
+    wanted = {market.code: jobs.recent(market, days or 5, now) for market in chosen}
+    if paid["dry_run"]:
+        if source == "sample":
+            click.echo("the sample vendor costs nothing")
+        else:
+            _download(obj, chosen, wanted, **paid)
+        return
     with lake.writing(now):
         if source == "sample":
             jobs.land_sample(lake, chosen, days or 90, now, logger.info)
         else:
-            jobs.land_vendors(lake, chosen, days or 5, now, key, max_cost, logger.info)
+            _download(obj, chosen, wanted, **paid)
+            jobs.land_reports(lake, chosen, now, logger.info, cot_kinds=cot_kinds)
         _derive(obj, ())
         _build(obj)
     found = _check(obj)
     _export_daily(lake)
+    _report(obj, lake.report, None)
     _summary(obj)
     if any(severity == "error" for severity, *_ in found):
         logger.warning("the checks found errors: hydra check lists them")
+
+
+@main.command()
+@click.option("--start", type=DAY, required=True, help="First day.")
+@click.option("--end", type=DAY, required=True, help="Last day.")
+@_paid
+@_COT
+@_MARKET
+@click.pass_obj
+def backfill(
+    obj: dict[str, Any],
+    /,
+    start: date,
+    end: date,
+    cot_kinds: tuple[str, ...],
+    codes: tuple[str, ...],
+    **paid: Any,
+) -> None:
+    """Land years of history from Databento and the CFTC, month by month.
+
+    What the lake has is not asked for again, so an interrupted run goes on where it ended.
+
+    \b
+    Example:
+      hydra backfill --market HE --start 2015-01-01 --end 2024-12-31 --max-cost 50
+    """
+    from etl import jobs
+
+    if end < start:
+        raise BadInput(f"--end {end} is before --start {start}")
+    lake, now = obj["lake"], obj["now"]
+    chosen = _chosen(obj, codes)
+    span = _midnight(start), min(_midnight(end + timedelta(days=1)), now)
+    wanted = {market.code: span for market in chosen}
+    if paid["dry_run"]:
+        _download(obj, chosen, wanted, **paid)
+        return
+    with lake.writing(now):
+        _download(obj, chosen, wanted, by_month=True, **paid)
+        jobs.land_reports(lake, chosen, now, logger.info, start.year, cot_kinds)
+    logger.info("next: hydra derive && hydra build")
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _key() -> str:
+    from etl import keys
+
+    return keys.databento_key()
+
+
+def _asker() -> Any:
+    from etl.sources import databento
+
+    key = _key()
+    if not key:
+        raise BadInput(
+            "no Databento key: set DATABENTO_API_KEY, or store it with keyring set hydra-lake "
+            "databento; hydra daily --source sample needs none"
+        )
+    return databento.connect(key, logger.warning)
+
+
+def _download(
+    obj: dict[str, Any],
+    chosen: list[Any],
+    wanted: dict[str, Any],
+    *,
+    max_cost: float,
+    quotes: str,
+    keep: Path | None,
+    dry_run: bool,
+    by_month: bool = False,
+) -> None:
+    """Show what the lake lacks of Databento's data and its price, and land it unless it is dry."""
+    from etl import downloads, terminal
+
+    ask = _asker()
+    plan = downloads.plan(obj["lake"], wanted, chosen, ask, quotes)
+    for note in plan.notes:
+        logger.warning(note)
+    if not plan.priced:
+        logger.info("Databento has nothing that the lake lacks")
+        return
+    if dry_run or not obj["quiet"]:
+        terminal.table(plan.HEADER, plan.rows(), stderr=not dry_run)
+    if dry_run:
+        return
+    plan.check_cost(max_cost)
+    by_code = {market.code: market for market in chosen}
+    number = len(plan.steps(by_month))
+    done: list[downloads.Step] = []
+    with terminal.Progress(number, quiet=obj["quiet"] or not by_month) as progress:
+        report = progress.at if by_month else logger.info
+        for step in downloads.land_plan(
+            obj["lake"], plan, by_code, ask, obj["now"], report, by_month=by_month, keep=keep
+        ):
+            done.append(step)
+            progress.step(step.line())
+    logger.info(downloads.summary(done))
 
 
 def _sampled(chosen: list[Any]) -> list[Any]:
@@ -312,11 +468,11 @@ def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_obj
 def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
-    """Land the CFTC's yearly zips of the disaggregated futures-only report.
+    """Land the CFTC's yearly zips: Disaggregated, Legacy or Financial, with options or without.
 
     \b
     Example:
-      hydra land cot fut_disagg_txt_2024.zip fut_disagg_txt_2025.zip
+      hydra land cot fut_disagg_txt_2024.zip com_disagg_txt_2024.zip
     """
     from etl import jobs
 
@@ -381,6 +537,35 @@ def land_chain(
         underlying_price=underlying_price,
     )
     _land(obj, lambda: [land_payload(obj["lake"], payload, obj["now"], "vendor")])
+
+
+@main.command()
+@click.option("--market", "code", metavar="CODE", required=True, help="Market of the options.")
+@click.option("--on", "day", type=DAY, help="Day to look at; the day before yesterday by default.")
+@_max_cost("USD that the definitions of that day may cost.")
+@click.pass_obj
+def roots(obj: dict[str, Any], code: str, day: date | None, max_cost: float) -> None:
+    """Find options on a market's future whose root the market's file lacks.
+
+    Asks Databento for the definitions of every instrument on one day.
+
+    \b
+    Example:
+      hydra roots --market HE --on 2026-11-20
+    """
+    from etl import downloads
+
+    (market,) = _chosen(obj, (code,))
+    midnight = _midnight(day or (obj["now"] - timedelta(days=2)).date())
+    found, usd = downloads.find_roots(market, midnight, _asker(), max_cost)
+    logger.info(f"definitions of {midnight:%Y-%m-%d}: USD {usd:.2f}")
+    for root in found:
+        click.echo(f"{root.parent}: {root.contracts:,} options on {market.futures_root} futures")
+    if found:
+        parents = [*market.option_parents, *(root.parent for root in found)]
+        click.echo(f"in {market.code}.toml: option_parents = {json.dumps(parents)}")
+    else:
+        click.echo(f"{market.code}: no root is missing")
 
 
 @main.command()
@@ -635,6 +820,34 @@ def _export_daily(lake: Lake) -> None:
     logger.info(f"exported features.daily_v1 to {target.parent}")
 
 
+@main.command("report")
+@click.option("--at", type=INSTANT, help="Draw the page as it could have been drawn then.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; report.html in the lake by default.",
+)
+@click.pass_obj
+def report_page(obj: dict[str, Any], at: datetime | None, output: Path | None) -> None:
+    """Write one HTML page to look at: every market's smiles, densities, flows and positions.
+
+    The page holds all that it needs and asks nothing of the outside.
+
+    \b
+    Example:
+      hydra report --at 2026-11-20T20:30:00Z -o then.html
+    """
+    _report(obj, output or obj["lake"].report, at)
+
+
+def _report(obj: dict[str, Any], target: Path, at: datetime | None) -> None:
+    from etl.report import report
+
+    report(obj["lake"], target, obj["now"], at)
+    click.echo(f"report: {target}")
+
+
 @main.command()
 @_FORMAT
 @click.pass_obj
@@ -781,8 +994,7 @@ def doctor(obj: dict[str, Any], file_format: str) -> None:
     lake, known = obj["lake"], obj["markets"]()
     codes = [*dict.fromkeys((*_DEFAULT_MARKETS, *lake.markets()))]
     wanted = {code: known[code] for code in codes if code in known}
-    key = os.environ.get("DATABENTO_API_KEY", "").strip()
-    findings = examined.examine(lake, wanted, key, obj["now"])
+    findings = examined.examine(lake, wanted, _key(), obj["now"])
     show.show(examined.COLUMNS, findings, file_format)
     if any(state == "fail" for _, state, *_ in findings):
         sys.exit(1)

@@ -22,7 +22,7 @@ import polars as pl
 
 from etl.errors import LakeError
 from etl.lake import Lake
-from etl.schemas import COMMON, HIVE_SCHEMA, LINEAGE, UTC, raw_schema, source_schema
+from etl.schemas import COMMON, COT_DATASETS, HIVE_SCHEMA, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
 _PARTITION = ["market", "year", "month"]
@@ -89,8 +89,8 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                     f"{payload.source} gave {dataset} in another schema than the lake's"
                 )
             landed.known[dataset] += frame.height
-            if dataset == "cot":
-                frame = _fresh_reports(lake, frame, now)
+            if dataset in COT_DATASETS:
+                frame = _fresh_reports(lake, dataset, frame, now)
             for (market, year, month), rows in _partitions(frame):
                 folder = lake.partition(dataset, market, year, month)
                 fresh = _fresh(folder, rows, staged)
@@ -117,7 +117,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 )
         landed.left_out.update(payload.left_out)
         landed.notes += payload.notes
-        if staged:
+        if staged or payload.cost_usd:  # what was paid for is recorded, whatever it brought
             record = {
                 "batch_id": batch_id,
                 "source": payload.source,
@@ -126,6 +126,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 "ingested_at": now.isoformat(),
                 "rows": sum(landed.rows.values()),
                 "left_out": dict(landed.left_out),
+                "cost_usd": payload.cost_usd,
                 "files": record_files,
             }
             lake.commit(batch_id, record, {file.path: file.place for file in staged})
@@ -203,17 +204,17 @@ def _span(rows: pl.DataFrame) -> tuple[datetime, datetime]:
     return first, last
 
 
-def _fresh_reports(lake: Lake, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
+def _fresh_reports(lake: Lake, dataset: str, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
     """COT rows that differ from the newest vintage of their report, stamped with when seen."""
     key = ["market", "report", "report_date"]
     values = [c for c in frame.columns if c not in {*key, *COMMON, "release_estimated"}]
     frame = frame.unique(key, keep="last", maintain_order=True)
-    paths = [p for m in frame["market"].unique().sort() for p in lake.raw_files("cot", m)]
+    paths = [p for m in frame["market"].unique().sort() for p in lake.raw_files(dataset, m)]
     if not paths:
         return frame
     newest = (
         pl.read_parquet(paths, glob=False, hive_partitioning=True, hive_schema=HIVE_SCHEMA)
-        .select(list(raw_schema("cot")))
+        .select(list(raw_schema(dataset)))
         .sort("available_at", "ingested_at")
         .unique(key, keep="last", maintain_order=True)
     )

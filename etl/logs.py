@@ -43,7 +43,7 @@ def start(root: Path, run: str, command: str, *, quiet: bool) -> None:
     # A traceback never shows what variables held: one of them may be a key.
     safe: dict[str, Any] = {"diagnose": False, "backtrace": False}
     level = "WARNING" if quiet else "INFO"
-    logger.add(sys.stderr, level=level, format="{message}", filter=_is_for_people, **safe)
+    logger.add(_to_stderr, level=level, format="{message}", filter=_is_for_people, **safe)
     log = _Log(root / "logs" / "hydra.jsonl")
     # A lake that is not there yet is not made by its log.
     logger.add(log, level="INFO", format=_line, filter=lambda _: root.is_dir(), **safe)
@@ -52,6 +52,11 @@ def start(root: Path, run: str, command: str, *, quiet: bool) -> None:
 def note(level: str, message: str) -> None:
     """Log what a person has been told already, or need not be."""
     logger.bind(noted=True).log(level, message)
+
+
+def _to_stderr(line: str) -> None:
+    """Write to what stderr is now: a progress bar may stand in for it."""
+    sys.stderr.write(line)
 
 
 def _is_for_people(record: Record) -> bool:

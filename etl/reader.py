@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from etl import engine
 from etl.errors import BadInput
 from etl.export import known_view, open_database
 from etl.lake import Lake
@@ -43,7 +44,13 @@ class Reader:
     """
 
     def __init__(self, lake: str | Path) -> None:
-        self.connection: DuckDBPyConnection = open_database(Lake(Path(lake)).database)
+        database = Lake(Path(lake)).database
+        open_database(database).close()  # says what is wrong with it
+        # Connections to one file share an instance, in which a function is registered only once:
+        # several readers of one process each attach it to their own.
+        self.connection: DuckDBPyConnection = engine.connect()
+        self.connection.execute(f"attach {engine.quoted(database)} as lake (read_only)")
+        self.connection.execute("use lake")
         udf.register(self.connection)
 
     def __enter__(self) -> Reader:
@@ -146,7 +153,9 @@ class Reader:
         BadInput
             There is no such view.
         """
-        relation = self.connection.cursor().sql(f"from {known_view(self.connection, view)}")
+        cursor = self.connection.cursor()
+        cursor.execute("use lake")
+        relation = cursor.sql(f"from {known_view(self.connection, view)}")
         reader: pa.RecordBatchReader = relation.to_arrow_reader(rows)
         return reader
 

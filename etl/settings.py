@@ -36,7 +36,7 @@ _SECRET = re.compile(r"key|secret|token|passw", re.IGNORECASE)
 TEMPLATE = """\
 # Settings of hydra. A flag wins over this file, and this file over the environment.
 # Each key is an option without its dashes, each section a command: hydra COMMAND --help lists them.
-# No key of a vendor belongs here: set DATABENTO_API_KEY in the environment.
+# No key of a vendor belongs here: it comes from DATABENTO_API_KEY or the keyring.
 
 # Where the data lives; HYDRA_LAKE in the environment.
 # lake = "lake"

@@ -176,7 +176,9 @@ def test_the_newest_report_that_was_out(lake: Lake, t: datetime) -> None:
         with newest as (
             select market, max(as_of) as as_of,
                 arg_max(managed_money_long - managed_money_short, row(as_of, available_at)) as net
-            from raw.cot where available_at <= '{t.isoformat()}' group by market
+            from raw.cot
+            where report = 'disaggregated_futures' and available_at <= '{t.isoformat()}'
+            group by market
         )
         select n.market, case when count(c.as_of) <= 1 then any_value(n.net) end
         from newest as n

@@ -18,8 +18,11 @@ HOSTS = ("cftc.gov", "www.cftc.gov")
 
 _FOLDER = "/files/dea/history/"
 _FIRST_YEAR, _LAST_YEAR_OF_HISTORY = 2006, 2016
-#: Reports that have one zip for the years to 2016, and the member of it.
-_HISTORIES = {"fut_disagg": "F_Disagg06_16.txt", "com_disagg": "C_Disagg06_16.txt"}
+#: How the zips begin -> the lake's report, and the member of the one zip for the years to 2016.
+_REPORTS = {
+    "fut_disagg": ("disaggregated_futures", "F_Disagg06_16.txt"),
+    "com_disagg": ("disaggregated_combined", "C_Disagg06_16.txt"),
+}
 
 
 class Folder:
@@ -36,21 +39,25 @@ class Folder:
         return Answer(content, headers={"Content-Type": "application/x-zip-compressed"})
 
     def _zip(self, name: str) -> bytes | None:
-        report, _, span = name.removesuffix(".zip").partition("_txt_")
-        if span == "hist_2006_2016" and report in _HISTORIES:
-            held = _published(_FIRST_YEAR, _LAST_YEAR_OF_HISTORY, self._until)
-            early = [zips for name, zips in sorted(held.items()) if name.startswith(report)]
-            return zipped(_HISTORIES[report], _joined(early))
+        begin, _, span = name.removesuffix(".zip").partition("_txt_")
+        if begin not in _REPORTS:
+            return None
+        report, member = _REPORTS[begin]
+        if span == "hist_2006_2016":
+            held = _published(report, _FIRST_YEAR, _LAST_YEAR_OF_HISTORY, self._until)
+            return zipped(member, _joined([zips for _, zips in sorted(held.items())]))
         year = int(span) if span.isdecimal() else 0
-        return _published(year, year, self._until).get(name) if year >= _FIRST_YEAR else None
+        if year < _FIRST_YEAR:
+            return None
+        return _published(report, year, year, self._until).get(name)
 
 
 @lru_cache(maxsize=16)
-def _published(first: int, last: int, until: datetime) -> dict[str, bytes]:
-    """The zips of some years as they stood at ``until``, by name."""
+def _published(report: str, first: int, last: int, until: datetime) -> dict[str, bytes]:
+    """The zips of a report's years as they stood at ``until``, by name."""
     with tempfile.TemporaryDirectory(prefix="vendors-") as folder:
         # With the year after: a report of New Year's Day is dated on the last day of December.
-        paths = sample.fetch_cot(first, last + 1, until, Path(folder))
+        paths = sample.fetch_cot(first, last + 1, until, Path(folder), report)
         return {
             path.name.removeprefix("sample_"): path.read_bytes()
             for path in paths

@@ -25,7 +25,6 @@ from etl.cli import main
 from etl.lake import Lake
 from etl.market import markets
 from etl.schemas import HIVE_SCHEMA
-from etl.sources import cftc
 from tests.vendors import Asked, Vendors, faults
 from tests.vendors.archive import Archive
 from tests.vendors.faults import Fault
@@ -142,6 +141,8 @@ CASES = (
     _databento_fails("JSON in a 200, always", _TRIED, faults.json_answer("ohlcv-1d")),
     # Databento has less than everything, and says so.
     _passes("206, a symbol partly resolved", faults.partial("statistics"), says="did not resolve"),
+    Case("day degraded", (), 0, "1 degraded", COMPLETE, COMPLETE, {FRIDAY: "degraded"}),
+    Case("day pending", (), 0, "1 pending", UNTOUCHED, COMPLETE, {FRIDAY: "pending"}),
     # The CFTC.
     _passes("CFTC: 503, once", faults.unavailable(times=1)),
     _cftc_fails("CFTC: 503, always", "try later", faults.unavailable()),
@@ -149,7 +150,7 @@ CASES = (
     _cftc_fails("CFTC: connection refused, always", "try later", faults.refused(_CFTC)),
     _cftc_fails("CFTC: zip cut off, always", "", faults.cut_zip()),
     _cftc_fails("CFTC: HTML page in place of a zip", "HTML page", faults.html_page()),
-    _passes("CFTC: renamed zip member", faults.renamed_member()),
+    _cftc_fails("CFTC: renamed zip member", "holds no f_year.txt", faults.renamed_member()),
     _cftc_fails("CFTC: stale year", "2024", faults.stale_year(2024)),
 )
 
@@ -215,20 +216,17 @@ def run(vendors: Vendors, lake: Path, now: datetime, *flags: str) -> tuple[Resul
     words += ["--source", "databento", "--days", "4", "--market", MARKET]
     with mock.patch.dict(os.environ, vendors.env), mock.patch("time.sleep", waits.append):
         if any(fault.name == "slow" for fault in vendors.faults):
-            with (
-                mock.patch.object(BentoHttpAPI, "TIMEOUT", _TIMEOUT),
-                mock.patch.object(cftc, "_TIMEOUTS", (_TIMEOUT, _TIMEOUT)),
-            ):
+            with mock.patch.object(BentoHttpAPI, "TIMEOUT", _TIMEOUT):
                 return CliRunner().invoke(main, words), waits
         return CliRunner().invoke(main, words), waits
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """File -> hash, of everything in a lake."""
+    """File -> hash, of everything in a lake but downloads that were paid for and did not land."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and folder / "downloads" not in path.parents
     }
 
 
