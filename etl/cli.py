@@ -921,7 +921,7 @@ def sql(obj: dict[str, Any], query: str | None, file_format: str, limit: int | N
     Example:
       hydra sql "from features_at('HE', now())"
       hydra sql "select implied_vol(2.1, 84.0, 86.0, 0.2, 0.04, true, true).vol" --format json
-      hydra sql < skew.sql
+      cat skew.sql | hydra sql
     """
     from etl import shell
     from etl.reader import Reader
