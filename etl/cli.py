@@ -279,7 +279,7 @@ def daily(
       hydra daily --source sample --days 120
       hydra daily --source databento --dry-run
     """
-    from etl import jobs
+    from etl import jobs, terminal
 
     lake, now = obj["lake"], obj["now"]
     chosen = _chosen(obj, codes)
@@ -298,10 +298,12 @@ def daily(
         return
     with lake.writing(now):
         if source == "sample":
-            jobs.land_sample(lake, chosen, days or 90, now, logger.info)
+            with terminal.working("landing", quiet=obj["quiet"]) as at:
+                jobs.land_sample(lake, chosen, days or 90, now, _told(at))
         else:
             _download(obj, chosen, wanted, **paid)
-            jobs.land_reports(lake, chosen, now, logger.info, cot_kinds=cot_kinds)
+            with terminal.working("landing reports", quiet=obj["quiet"]) as at:
+                jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
         _derive(obj, ())
         _build(obj)
     found = _check(obj)
@@ -436,9 +438,12 @@ def land() -> None:
 
 def _land(obj: dict[str, Any], job: Callable[[], Any]) -> None:
     """Run a landing job under the lock, say what each file brought, fail if one was refused."""
+    from etl import terminal
+
     failed = 0
-    with obj["lake"].writing(obj["now"]):
-        for result in job():
+    with obj["lake"].writing(obj["now"]), terminal.working("landing", quiet=obj["quiet"]) as at:
+        for number, result in enumerate(job(), 1):
+            at(f"landing, {number:,} files done")
             if isinstance(result, HydraError):
                 failed += 1
                 click.echo(f"hydra: {result}", err=True)
@@ -583,15 +588,27 @@ def derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
 
 
 def _derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
-    from etl import release
+    from etl import release, terminal
     from etl.derive import derive as derive_market
     from etl.market import chosen
 
     release.verify()
     lake, known = obj["lake"], obj["markets"]()
-    for code in codes or lake.markets():
-        done = derive_market(lake, chosen(known, code), obj["now"], logger.info)
-        logger.info(f"{code}: {done.sessions} sessions derived, {done.rows:,} rows")
+    with terminal.working("deriving", quiet=obj["quiet"]) as at:
+        for code in codes or lake.markets():
+            at(f"{code}: deriving")
+            done = derive_market(lake, chosen(known, code), obj["now"], _told(at))
+            logger.info(f"{code}: {done.sessions} sessions derived, {done.rows:,} rows")
+
+
+def _told(at: Callable[[str], None]) -> Callable[[str], None]:
+    """What a job is at, for the terminal's living line and for the log."""
+
+    def tell(line: str) -> None:
+        at(line)
+        logger.info(line)
+
+    return tell
 
 
 @main.command()
@@ -608,10 +625,11 @@ def build(obj: dict[str, Any]) -> None:
 
 
 def _build(obj: dict[str, Any]) -> None:
-    from etl import cot_releases, release
+    from etl import cot_releases, release, terminal
     from etl.build import build as build_database
 
-    build_database(obj["lake"], obj["markets"](), obj["now"])
+    with terminal.working(f"building {obj['lake'].database}", quiet=obj["quiet"]):
+        build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
     today = obj["now"].date()
     for line in [*release.outdated(today), cot_releases.runs_out(today)]:
@@ -678,9 +696,11 @@ def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> 
     Example:
       hydra audit --samples 1 --at 2026-11-20T20:30:00Z
     """
+    from etl import terminal
     from etl.audit import audit as look
 
-    done = look(obj["lake"], obj["markets"](), samples, instants, logger.info)
+    with terminal.working("looking at times", quiet=obj["quiet"]) as at:
+        done = look(obj["lake"], obj["markets"](), samples, instants, _told(at))
     for finding in done.findings:
         click.echo(finding)
     if done.findings:

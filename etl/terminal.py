@@ -5,8 +5,10 @@ On a terminal both are drawn by rich; elsewhere they are plain lines.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 
@@ -14,7 +16,7 @@ from rich import progress
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Progress", "table"]
+__all__ = ["Progress", "table", "working"]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, stderr: bool) -> None:
@@ -32,6 +34,30 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, stderr: bool)
     for row in (header, *rows):
         *texts, figure = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         console.print("  ".join([*texts, figure.strip().rjust(widths[-1])]), markup=False)
+
+
+@contextmanager
+def working(line: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Say on a terminal what a job is at and for how long, while it works; nothing elsewhere.
+
+    Parameters
+    ----------
+    line : what it is at first; the function that is given says what it comes to
+    """
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    if quiet or not console.is_terminal:
+        yield lambda line: None
+        return
+    with progress.Progress(
+        progress.SpinnerColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("{task.description}", markup=False),
+        console=console,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    ) as shown:
+        task = shown.add_task(line)
+        yield lambda line: shown.update(task, description=line)
 
 
 class Progress:
