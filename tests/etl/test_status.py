@@ -68,7 +68,7 @@ def test_status_for_people_names_origin_run_and_sizes(sample_lake: Any) -> None:
 
 def test_status_for_programs(sample_lake: Any) -> None:
     rows = json.loads(hydra(sample_lake.lake.root, "status", "--format", "json").stdout)
-    assert Counter(row["market"] for row in rows) == {"HE": 4, "ZO": 4}
+    assert Counter(row["market"] for row in rows) == {"HE": 5, "ZO": 5}
     assert {row["origin"] for row in rows} == {"sample"}
     assert {row["built_at"] for row in rows} == {"2025-03-14T12:00:00Z"}
     text = hydra(sample_lake.lake.root, "status", "--format", "csv").stdout
