@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from time import monotonic
@@ -15,7 +16,7 @@ import click
 from loguru import logger
 
 from etl import completion, settings, show
-from etl.errors import BadInput, HydraError
+from etl.errors import BadInput, HydraError, LakeBusy, LakeError, refusal
 from etl.lake import Lake
 
 _FAILED = 3
@@ -46,6 +47,10 @@ class Hydra(click.Group):
                 _ended(ctx, error.exit_code, str(error))
                 ctx.exit(error.exit_code)
             reason = " ".join(str(error).split())
+            if refused := refusal(error):
+                click.echo(f"hydra: {refused}, says the machine ({reason})", err=True)
+                _ended(ctx, LakeError.exit_code, f"{refused}, says the machine ({reason})")
+                ctx.exit(LakeError.exit_code)
             click.echo(f"hydra: {type(error).__name__}: {reason}; --debug shows where", err=True)
             _ended(ctx, HydraError.exit_code, f"{type(error).__name__}: {reason}")
             ctx.exit(HydraError.exit_code)
@@ -183,6 +188,17 @@ def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:
     return [chosen(known, code) for code in codes or _DEFAULT_MARKETS]
 
 
+@contextmanager
+def _writing(obj: dict[str, Any]) -> Iterator[None]:
+    """Hold the lock of a lake whose files are what they were when they landed."""
+    from etl import verify
+
+    with obj["lake"].writing(obj["now"]), verify.guarded(obj["lake"]):
+        for line in verify.set_aside(obj["lake"]):
+            logger.warning(line)
+        yield
+
+
 _MARKET = click.option(
     "--market",
     "codes",
@@ -260,6 +276,9 @@ def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     help="Sessions of history: 90 of the sample, 5 of Databento by default.",
 )
 @_paid
+@click.option(
+    "--chaos", type=click.IntRange(0), metavar="SEED", help="Have the sample vendor plant faults."
+)
 @_COT
 @_MARKET
 @click.pass_obj
@@ -268,6 +287,7 @@ def daily(
     /,
     source: str | None,
     days: int | None,
+    chaos: int | None,
     cot_kinds: tuple[str, ...],
     codes: tuple[str, ...],
     **paid: Any,
@@ -279,11 +299,13 @@ def daily(
       hydra daily --source sample --days 120
       hydra daily --source databento --dry-run
     """
-    from etl import jobs, terminal
+    from etl import checks, jobs, terminal
 
     lake, now = obj["lake"], obj["now"]
     chosen = _chosen(obj, codes)
     source = source or ("databento" if _key() else "sample")
+    if chaos is not None and source != "sample":
+        raise BadInput(f"--chaos plants faults in the sample's data alone: {source} has its own")
     if source == "sample":
         if other := sorted({*cot_kinds} - {"disaggregated"}):
             raise BadInput(f"the sample vendor has no {other[0]} COT report: leave --cot out")
@@ -296,21 +318,22 @@ def daily(
         else:
             _download(obj, chosen, wanted, **paid)
         return
-    with lake.writing(now):
+    with _writing(obj):
         if source == "sample":
             with terminal.working("landing", quiet=obj["quiet"]) as at:
-                jobs.land_sample(lake, chosen, days or 90, now, _told(at))
+                jobs.land_sample(lake, chosen, days or 90, now, _told(at), chaos)
         else:
             _download(obj, chosen, wanted, **paid)
             with terminal.working("landing reports", quiet=obj["quiet"]) as at:
                 jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
         _derive(obj, ())
         _build(obj)
-    found = _check(obj)
+    findings = checks.findings(checks.kept(lake, now))
+    _tell_findings(findings)
     _export_daily(lake)
     _report(obj, lake.report, None)
     _summary(obj)
-    if any(severity == "error" for severity, *_ in found):
+    if "error" in findings["severity"]:
         logger.warning("the checks found errors: hydra check lists them")
 
 
@@ -349,7 +372,7 @@ def backfill(
     if paid["dry_run"]:
         _download(obj, chosen, wanted, **paid)
         return
-    with lake.writing(now):
+    with _writing(obj):
         _download(obj, chosen, wanted, by_month=True, **paid)
         jobs.land_reports(lake, chosen, now, logger.info, start.year, cot_kinds)
     logger.info("next: hydra derive && hydra build")
@@ -441,7 +464,7 @@ def _land(obj: dict[str, Any], job: Callable[[], Any]) -> None:
     from etl import terminal
 
     failed = 0
-    with obj["lake"].writing(obj["now"]), terminal.working("landing", quiet=obj["quiet"]) as at:
+    with _writing(obj), terminal.working("landing", quiet=obj["quiet"]) as at:
         for number, result in enumerate(job(), 1):
             at(f"landing, {number:,} files done")
             if isinstance(result, HydraError):
@@ -583,7 +606,7 @@ def derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
     Example:
       hydra derive --market HE
     """
-    with obj["lake"].writing(obj["now"]):
+    with _writing(obj):
         _derive(obj, codes)
 
 
@@ -620,14 +643,15 @@ def build(obj: dict[str, Any]) -> None:
     Example:
       hydra build && duckdb lake/hydra.duckdb
     """
-    with obj["lake"].writing(obj["now"]):
+    with _writing(obj):
         _build(obj)
 
 
 def _build(obj: dict[str, Any]) -> None:
-    from etl import cot_releases, release, terminal
+    from etl import cot_releases, release, terminal, verify
     from etl.build import build as build_database
 
+    verify.refuse_wrong(obj["lake"], derived=True)
     with terminal.working(f"building {obj['lake'].database}", quiet=obj["quiet"]):
         build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
@@ -639,38 +663,95 @@ def _build(obj: dict[str, Any]) -> None:
 
 @main.command()
 @click.option("--strict", is_flag=True, help="Exit 1 when there are warnings.")
+@_FORMAT
+@click.option("--repair", is_flag=True, help="Set damaged and foreign Parquet files aside first.")
 @click.pass_obj
-def check(obj: dict[str, Any], strict: bool) -> None:
-    """Show what the checks found in the built database.
+def check(obj: dict[str, Any], strict: bool, file_format: str, repair: bool) -> None:
+    """Run the checks on the built database and say what they found.
 
-    Exits 0, 1 (warnings, with --strict) or 2 (errors).
+    Exits 0, 1 (warnings, with --strict) or 2 (errors). quality.checks keeps what every run found.
 
     \b
     Example:
       hydra check --strict
+      hydra check --format json
     """
-    severities = {severity for severity, *_ in _check(obj)}
+    if repair:
+        _repair(obj)
+    from etl import checks
+
+    lake, now = obj["lake"], obj["now"]
+    results = checks.look(lake, now)
+    try:
+        with lake.writing(now):
+            checks.keep(lake, results, now)
+    except (LakeBusy, LakeError) as error:  # to look needs no lock, and no right to write
+        logger.warning(f"not kept in quality.checks: {error}")
+    findings = checks.findings(results)
+    if file_format == "table":
+        _tell_findings(findings)
+    else:
+        show.show(findings.columns, findings.rows(), file_format)
+    severities = set(findings["severity"])
     if "error" in severities:
         sys.exit(2)
     if strict and severities:
         sys.exit(1)
 
 
-def _check(obj: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Print a line a check that found something, and return those lines' values."""
-    from etl import sqlfiles
-    from etl.export import open_database
+def _repair(obj: dict[str, Any]) -> None:
+    """Set aside what is wrong, and say what that means."""
+    from etl import verify
 
-    connection = open_database(obj["lake"].database)
-    try:
-        found = connection.sql(sqlfiles.text("report/findings.sql")).fetchall()
-    finally:
-        connection.close()
-    for severity, name, market, count, first in found:
-        click.echo(f"{severity:8} {name} {market}: {count:,}, newest: {first}")
-    if not found:
+    lake = obj["lake"]
+    with lake.writing(obj["now"]):
+        wrong = verify.repair(lake, obj["now"])
+        missing = verify.set_aside(lake)
+    for found in wrong:
+        click.echo(f"set aside {found.line()}")
+    for line in missing:
+        logger.warning(line)
+    if wrong:
+        logger.info("next: hydra derive && hydra build")
+
+
+def _tell_findings(findings: Any) -> None:
+    """Print a table with a line a check and market that has findings."""
+    from etl.checks import summary
+
+    if findings.is_empty():
         click.echo("checks: nothing found")
-    return found
+        return
+    show.show(("severity", "check", "market", "findings", "newest"), summary(findings))
+
+
+@main.command()
+@_FORMAT
+@click.pass_obj
+def verify(obj: dict[str, Any], file_format: str) -> None:
+    """Compare every file of the lake with its recorded hash and row count.
+
+    Exits 0, or 2 with a line for each file that differs, is gone or was not brought by a landing.
+
+    \b
+    Example:
+      hydra verify
+    """
+    from etl.verify import set_aside
+    from etl.verify import verify as compare
+
+    count, wrong = compare(obj["lake"])
+    if file_format != "table":
+        show.show(("path", "reason"), [(found.path, found.reason) for found in wrong], file_format)
+    else:
+        for found in wrong:
+            click.echo(found.line())
+    for line in set_aside(obj["lake"]):
+        logger.warning(line)
+    if wrong:
+        sys.exit(2)
+    if file_format == "table":
+        click.echo(f"verify: {count:,} files are as they were recorded")
 
 
 @main.command()
