@@ -17,9 +17,8 @@ from polars.testing import assert_frame_equal
 from etl.cli import main
 from etl.derive import derived_files
 from etl.lake import Lake
-from etl.schemas import HIVE_SCHEMA
 from etl.market import markets
-from etl.schemas import LINEAGE
+from etl.schemas import HIVE_SCHEMA, LINEAGE
 from etl.sources import sample
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
