@@ -422,7 +422,7 @@ def _download(
         logger.info("Databento has nothing that the lake lacks")
         return
     if dry_run or not obj["quiet"]:
-        terminal.table(plan.HEADER, plan.rows(), stderr=not dry_run)
+        show.show(plan.HEADER, plan.rows(), stderr=not dry_run)
     if dry_run:
         return
     plan.check_cost(max_cost)

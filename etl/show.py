@@ -1,4 +1,4 @@
-"""Rows for a person or a program: a table, JSON or CSV on standard output.
+"""Rows for a person or a program: a table, JSON or CSV.
 
 A table is drawn by rich on a terminal, which honours ``NO_COLOR``, and is plain text elsewhere.
 """
@@ -24,8 +24,14 @@ FORMATS = ("table", "json", "csv")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def show(columns: Sequence[str], rows: Iterable[Sequence[Any]], file_format: str = "table") -> None:
-    """Print rows.
+def show(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    file_format: str = "table",
+    *,
+    stderr: bool = False,
+) -> None:
+    """Print rows, to standard error if asked.
 
     Parameters
     ----------
@@ -35,18 +41,19 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[Any]], file_format: str
     """
     if file_format == "json":
         objects = [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]
-        click.echo(json.dumps(objects, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(objects, indent=1, ensure_ascii=False), err=stderr)
     elif file_format == "csv":
         sheet = io.StringIO()
         writer = csv.writer(sheet, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_field(value) for value in row] for row in rows)
-        click.echo(sheet.getvalue(), nl=False)
+        click.echo(sheet.getvalue(), nl=False, err=stderr)
     else:
         held = [list(row) for row in rows]
         right = [any(_is_number(row[i]) for row in held) for i in range(len(columns))]
         texts = [[_cell(value) for value in row] for row in held]
-        (_draw if sys.stdout.isatty() else _align)(columns, texts, right)
+        on_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+        (_draw if on_terminal else _align)(columns, texts, right, stderr)
 
 
 def size(count: int) -> str:
@@ -59,7 +66,9 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.3g} {unit}"
 
 
-def _draw(columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+def _draw(
+    columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool], stderr: bool
+) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -70,15 +79,17 @@ def _draw(columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequenc
         table.add_column(Text(name), justify="right" if is_number else "left", overflow="fold")
     for row in texts:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    Console(stderr=stderr).print(table)
 
 
-def _align(columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+def _align(
+    columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool], stderr: bool
+) -> None:
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for row in (columns, *texts):
         cells = zip(row, widths, right, strict=True)
         line = "  ".join(cell.rjust(n) if number else cell.ljust(n) for cell, n, number in cells)
-        click.echo(line.rstrip())
+        click.echo(line.rstrip(), err=stderr)
 
 
 def _is_number(value: Any) -> bool:
