@@ -172,10 +172,13 @@ def land_reports(
     first = max(first_year or now.year - _COT_YEARS + 1, cftc.FIRST_YEAR)
     by_code = {market.code: market for market in markets}
     with tempfile.TemporaryDirectory(prefix="hydra-cftc-") as folder:
+        fetched = []
         for name, reported in _reports(markets, cot_kinds):
             source = f"cftc-{name}"
             years = _report_years(lake, source, reported, first, now)
             texts = cftc_download.fetch(name, years, Path(folder))
+            fetched.append((source, reported, years, texts))
+        for source, reported, years, texts in fetched:  # no report lands before all have come
             _tell(land_cot(lake, by_code, texts, now), report)
             _extend_reports(lake, source, reported, years, now)
 

@@ -193,14 +193,13 @@ def _rows(database: Path) -> bytes:
     return repr(rows).encode()
 
 
-def torn(found: Mapping[str, str], old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """What a reader would find that is neither the old file nor the new one."""
+def torn(found: Mapping[str, str], states: Sequence[Mapping[str, str]]) -> list[str]:
+    """What a reader would find that it would in none of the states between two commands."""
     wrong = []
-    for path in sorted({*found, *old}):
-        if not path.startswith("staging/") and not path.endswith(".part"):
-            allowed = {old.get(path), new.get(path)}
-            if found.get(path) not in allowed:
-                wrong.append(f"{path} is torn" if path in found else f"{path} is gone")
+    for path in sorted({*found, *states[0]}):
+        read = not path.startswith("staging/") and not path.endswith(".part")
+        if read and found.get(path) not in {state.get(path) for state in states}:
+            wrong.append(f"{path} is torn" if path in found else f"{path} is gone")
     return wrong
 
 
@@ -209,9 +208,11 @@ def walk(stage: Stage, lake: Path, every: int) -> Tally:
     base, done = (lake.with_name(name) for name in ("base", "done"))
     run(lake, stage.before)
     shutil.copytree(lake, base)
-    old = contents(lake)
-    tally = Tally(stage.name, run(lake, stage.killed))
-    between = contents(lake)
+    states = [contents(lake)]
+    tally = Tally(stage.name, 0)
+    for command in stage.killed:
+        tally.points += run(lake, [command])
+        states.append(contents(lake))
     run(lake, stage.after)
     new = contents(lake)
     lake.rename(done)
@@ -223,7 +224,7 @@ def walk(stage: Stage, lake: Path, every: int) -> Tally:
                 run(lake, stage.killed, point)
                 wrong = ["it was not killed"]
             except Killed:
-                wrong = torn(contents(lake), old, between)
+                wrong = torn(contents(lake), states)
             run(lake, [*stage.killed, *stage.after, ["verify"]])
             differs = sorted({path for path, _ in contents(lake).items() ^ new.items()})
             wrong += [f"{path} differs" for path in differs]
