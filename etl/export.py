@@ -167,7 +167,7 @@ def _conditions(
         raise BadInput(f"the first date, {start}, comes after the last, {end}")
     conditions: list[str] = []
     if market is not None:
-        conditions.append(f"market = {engine.quoted(_known_market(connection, market))}")
+        conditions.append(f"market = {engine.quoted(known_market(connection, market))}")
     if start is not None or end is not None:
         day = next((name for name in _DATES if name in columns), None)
         if day is None:
@@ -398,8 +398,19 @@ def known_view(connection: duckdb.DuckDBPyConnection, view: str) -> str:
     return ".".join(map(engine.identifier, view.split(".")))
 
 
-def _known_market(connection: duckdb.DuckDBPyConnection, market: str) -> str:
+def known_market(connection: duckdb.DuckDBPyConnection, market: str) -> str:
+    """A market that the lake has data of; a mistyped one is answered with the nearest.
+
+    Raises
+    ------
+    BadInput
+        The lake has no such market.
+    """
     known = [code for (code,) in connection.sql("select market from meta.markets").fetchall()]
     if market not in known:
-        raise BadInput(f"the lake has no market {market!r}: it has {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(market.upper(), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise BadInput(
+            f"the lake has no market {market!r}: {hint}it has {', '.join(sorted(known))}"
+        )
     return market

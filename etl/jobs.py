@@ -14,9 +14,10 @@ import polars as pl
 
 from etl import calendars, reach, spans
 from etl.errors import BadInput, HydraError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.landing import Landed, land
 from etl.market import COT_KINDS, Market
+from etl.schemas import HIVE_SCHEMA
 from etl.sources import cftc, cftc_download, dbn, sample
 from etl.spans import Span
 

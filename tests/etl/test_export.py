@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -371,3 +372,10 @@ def test_a_parquet_export_says_where_its_data_comes_from(sample_lake: Any, tmp_p
     export(sample_lake.lake.database, "features.long_v1", "parquet", target)
     about = pl.read_parquet_metadata(target)
     assert (about["origin"], about["view"]) == ("sample", "features.long_v1")
+
+
+def test_a_mistyped_market_is_answered_with_the_nearest(sample_lake, tmp_path: Path) -> None:
+    database = sample_lake.lake.database
+    for given, near in (("he", "did you mean HE? "), ("ZZ", "did you mean ZO? "), ("QQQ", "")):
+        with pytest.raises(BadInput, match=f"no market '{given}': {re.escape(near)}it has HE, ZO"):
+            export(database, "features.daily_v1", "csv", tmp_path / "x.csv", market=given)

@@ -15,10 +15,10 @@ import pytest
 
 from etl import jobs, reach
 from etl.errors import BadInput, HydraError, LakeError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.landing import Landed
 from etl.market import Market, markets
-from etl.schemas import LINEAGE, raw_schema
+from etl.schemas import HIVE_SCHEMA, LINEAGE, raw_schema
 from etl.sources import sample
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)

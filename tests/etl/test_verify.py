@@ -16,9 +16,9 @@ from polars.testing import assert_frame_equal
 
 from etl.cli import main
 from etl.derive import derived_files
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.market import markets
-from etl.schemas import LINEAGE
+from etl.schemas import HIVE_SCHEMA, LINEAGE
 from etl.sources import sample
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)

@@ -23,8 +23,9 @@ from databento.common.http import BentoHttpAPI
 
 import etl
 from etl.cli import main
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.market import markets
+from etl.schemas import HIVE_SCHEMA
 from tests.vendors import Asked, Vendors, faults
 from tests.vendors.archive import Archive
 from tests.vendors.faults import Fault
