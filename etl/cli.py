@@ -16,7 +16,7 @@ import click
 from loguru import logger
 
 from etl import completion, settings, show
-from etl.errors import BadInput, HydraError, LakeBusy, LakeError, refusal
+from etl.errors import BadInput, HydraError, LakeBusy, LakeError, VendorError, refusal
 from etl.lake import Lake
 
 _FAILED = 3
@@ -318,14 +318,18 @@ def daily(
         else:
             _download(obj, chosen, wanted, **paid)
         return
+    failed: VendorError | None = None
     with _writing(obj):
         if source == "sample":
             with terminal.working("landing", quiet=obj["quiet"]) as at:
                 jobs.land_sample(lake, chosen, days or 90, now, _told(at), chaos)
         else:
             _download(obj, chosen, wanted, **paid)
-            with terminal.working("landing reports", quiet=obj["quiet"]) as at:
-                jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
+            try:
+                with terminal.working("landing reports", quiet=obj["quiet"]) as at:
+                    jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
+            except VendorError as error:  # what has landed is of use without the reports
+                failed = error
         _derive(obj, ())
         _build(obj)
     findings = checks.findings(checks.kept(lake, now))
@@ -335,6 +339,8 @@ def daily(
     _summary(obj)
     if "error" in findings["severity"]:
         logger.warning("the checks found errors: hydra check lists them")
+    if failed:
+        raise failed
 
 
 @main.command()

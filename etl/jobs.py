@@ -176,7 +176,8 @@ def land_reports(
         for name, reported in _reports(markets, cot_kinds):
             source = f"cftc-{name}"
             years = _report_years(lake, source, reported, first, now)
-            texts = cftc_download.fetch(name, years, Path(folder))
+            unpublished = now.year if now.month == 1 else None
+            texts = cftc_download.fetch(name, years, Path(folder), unpublished)
             fetched.append((source, reported, years, texts))
         for source, reported, years, texts in fetched:  # no report lands before all have come
             _tell(land_cot(lake, by_code, texts, now), report)
