@@ -906,6 +906,26 @@ def export(
     click.echo(f"{output}: {rows:,} rows of {view or query}{_note(obj['lake'])}")
 
 
+@main.command()
+@click.argument("url")
+@click.argument("views", nargs=-1, metavar="[VIEW]...")
+@click.option("--schema", default="hydra", show_default=True, help="Schema that holds the tables.")
+@click.pass_obj
+def publish(obj: dict[str, Any], url: str, views: tuple[str, ...], schema: str) -> None:
+    """Upsert features into PostgreSQL, every vintage kept: all views, or those named.
+
+    \b
+    Example:
+      hydra publish postgresql://hydra@db.example.org/research
+      hydra publish postgresql:///research features.daily_v1 --schema lean_hogs
+    """
+    from etl.publish import publish as publish_views
+
+    for done in publish_views(obj["lake"].database, url, views, schema):
+        counts = f"{done.added:,} rows new, {done.changed:,} changed"
+        click.echo(f"{done.view}: {counts}{_note(obj['lake'])}")
+
+
 def _note(lake: Lake) -> str:
     """What ends a line about data that is synthetic."""
     return f"; {_SAMPLE_NOTE}" if lake.origin == "sample" else ""

@@ -90,8 +90,8 @@ def export(
     LakeError
         The view cannot be read, or the file not written.
     """
-    with _opened(database, f"cannot write {view} to {target}") as connection:
-        columns = _columns(connection, view)
+    with opened(database, f"cannot write {view} to {target}") as connection:
+        columns = columns_of(connection, view)
         names = [column.name for column in columns]
         conditions = _conditions(connection, view, names, market, start, end, at)
         where = " and ".join(conditions) or "true"
@@ -123,7 +123,7 @@ def export_query(
         text = query.read_text(encoding="utf-8").strip().rstrip(";")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{query}: cannot be read ({error}): give a file of SQL") from None
-    with _opened(database, f"cannot write {query.name} to {target}") as connection:
+    with opened(database, f"cannot write {query.name} to {target}") as connection:
         ordered = _is_ordered(connection, query, text)
         # What is equal by the query's own order comes as one thread finds it.
         connection.execute("set threads = 1")
@@ -138,7 +138,7 @@ def export_query(
 
 
 @contextmanager
-def _opened(database: Path, failure: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def opened(database: Path, failure: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """The database for reading, with a folder for what a sort spills; its errors in one line."""
     connection = open_database(database)
     with tempfile.TemporaryDirectory(prefix="hydra-export-") as folder:
@@ -368,7 +368,7 @@ def _folder_whole(target: Path, write: Callable[[Path], None]) -> None:
         raise LakeError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> list[Column]:
+def columns_of(connection: duckdb.DuckDBPyConnection, view: str) -> list[Column]:
     """The columns of a view, with what the database says of them."""
     described = connection.sql(f"describe {known_view(connection, view)}").fetchall()
     schema, name = view.split(".")
