@@ -157,7 +157,8 @@ def contents(lake: Path) -> dict[str, str]:
     """Each file with a hash: the database of its rows and views, any other of its bytes.
 
     What only a writer opens is left out of it: the lock, parts, and the staging folder; so is the
-    log, which has the clock's time.  The database's record goes with its bytes, which differ from build to build: verify compares it.
+    log, which has the clock's time.  The database's record goes with its bytes, which differ from
+    build to build: verify compares it.
     """
 
     found = {}
