@@ -914,7 +914,7 @@ def export(
 
 @main.command()
 @click.argument("url")
-@click.argument("views", nargs=-1, metavar="[VIEW]...")
+@click.argument("views", nargs=-1, metavar="[VIEW]...", shell_complete=completion.views)
 @click.option("--schema", default="hydra", show_default=True, help="Schema that holds the tables.")
 @click.pass_obj
 def publish(obj: dict[str, Any], url: str, views: tuple[str, ...], schema: str) -> None:

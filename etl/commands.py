@@ -22,9 +22,9 @@ _ABOUT = """\
 What `hydra` takes: made by `python -m etl.commands` from the commands themselves.
 `hydra COMMAND --help` says the same. The [README](../README.md#exit-codes) lists the exit codes.
 
-An option may stand on the command line, in a settings file or, where a variable is named, in the
-environment, the former winning over the latter. `hydra init` writes the file, `hydra.toml`, with a
-comment for each setting: a key is an option without its dashes, a section a command.
+A flag wins over the settings file, and the file over the environment, which sets the options that
+name a variable. `hydra init` writes the file, `hydra.toml`, with a comment for each setting: a key
+is an option without its dashes, a section a command.
 
 `eval "$(_HYDRA_COMPLETE=bash_source hydra)"` lets bash complete commands, options, markets and
 views; with `zsh_source` zsh, and `_HYDRA_COMPLETE=fish_source hydra | source` fish.

@@ -472,7 +472,7 @@ def test_check_gives_every_finding_to_programs(own_lake: Any) -> None:
     assert list(found[0]) == [
         "run_at", "check_name", "severity", "market", "session_date", "subject", "reason"
     ]  # fmt: skip
-    assert found[0]["run_at"] == "2025-03-14T12:00:00+00:00"
+    assert found[0]["run_at"] == "2025-03-14T12:00:00Z"
     text = hydra(root, "check", "--format", "csv").stdout
     assert len(pl.read_csv(text.encode())) == len(found)
 

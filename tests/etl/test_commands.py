@@ -34,6 +34,15 @@ def test_every_command_and_option_is_in_the_docs(path: str) -> None:
             assert str(parameter.help) in row.replace("\\|", "|")
 
 
+@pytest.mark.parametrize(
+    "name", ["catalog", "check", "doctor", "markets", "sql", "status", "verify"]
+)
+def test_what_prints_data_prints_it_for_programs_too(name: str) -> None:
+    (option,) = [p for p in main.commands[name].params if p.name == "file_format"]
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == ["table", "json", "csv"]
+
+
 def complete(words: str, folder: Path | None = None) -> list[str]:
     """What bash is offered for the last of ``words``."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}

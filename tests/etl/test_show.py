@@ -95,6 +95,14 @@ def test_sizes() -> None:
     ]
 
 
+@pytest.mark.parametrize("form", show.FORMATS)
+def test_rows_go_to_stderr_if_asked(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    show.show(COLUMNS, ROWS, form, stderr=True)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == shown(capsys, COLUMNS, ROWS, form)
+
+
 def on_a_terminal(code: str, **environment: str) -> str:
     """What a program prints where its output is a terminal."""
     master, slave = pty.openpty()

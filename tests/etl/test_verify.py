@@ -155,6 +155,15 @@ def test_a_lake_as_it_was_made_is_right(made: Lake) -> None:
     assert result.stdout == f"verify: {count} files are as they were recorded\n"
 
 
+def test_what_is_wrong_for_programs(lake: Lake) -> None:
+    path = lake.raw_files()[0]
+    path.unlink()
+    result = hydra(lake, "verify", "--format", "json")
+    assert result.exit_code == 2
+    name = str(path.relative_to(lake.root))
+    assert json.loads(result.stdout) == [{"path": name, "reason": "is gone"}]
+
+
 @pytest.mark.parametrize(("damage", "reason"), DAMAGE)
 @pytest.mark.parametrize("where", ["raw", "derived"])
 def test_every_change_to_a_file_is_named(
