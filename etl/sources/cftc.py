@@ -13,11 +13,13 @@ import hashlib
 import io
 import os
 import re
+import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -27,6 +29,7 @@ import tenacity
 from etl.cot_releases import releases, report_as_of
 from etl.errors import BadInput, VendorError
 from etl.market import Market
+from etl.outside import read_file
 from etl.schemas import DATASETS
 from etl.sources import Payload, conform, parse_date
 
@@ -65,8 +68,17 @@ _SCOPE = "futonly_or_combined"
 #: Date columns, the preferred one first: years of two digits last.
 _DATES = ("report_date_as_yyyy_mm_dd", "report_date_as_mm_dd_yyyy", "as_of_date_in_form_yymmdd")
 
-#: What zipfile raises on a member that it cannot read; RuntimeError when it is encrypted.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, csv.Error)
+#: What zipfile and csv raise on damage: RuntimeError on encryption, ValueError and IndexError on
+#: offsets and names that cannot be.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, csv.Error),
+    *(ValueError, IndexError, OSError, struct.error),
+)
+#: How an entry of a zip's directory begins, and how many of it, or of its look-alikes, are read.
+_ENTRY, _MAX_ENTRIES = b"PK\x01\x02", 100
+_LINE = 1 << 16  # characters; the longest of theirs have a twentieth
+
+_CONTRACTS = re.compile(r"[+-]?[0-9]{1,12}")
 
 _Row = dict[str, object]
 
@@ -100,7 +112,7 @@ def read(
     if isinstance(path_or_bytes, bytes):
         data, where = path_or_bytes, "CFTC zip"
     else:
-        data, where = _file_bytes(path_or_bytes), path_or_bytes.name
+        data, where = read_file(path_or_bytes, _MAX_ZIP_BYTES), path_or_bytes.name
     archive, member = _member(data, where)
     payload = Payload(source, where, hashlib.sha256(data).hexdigest(), iter(()))
     payload.frames = _frames(archive, member, where, markets, payload)
@@ -109,7 +121,7 @@ def read(
 
 def _frames(
     archive: zipfile.ZipFile,
-    member: str,
+    member: zipfile.ZipInfo,
     where: str,
     markets: Mapping[str, Market],
     payload: Payload,
@@ -169,24 +181,14 @@ def _frames(
 # --- the zip -----------------------------------------------------------------------------------
 
 
-def _file_bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _MAX_ZIP_BYTES:
-            raise BadInput(
-                f"{path}: is larger than any zip of the CFTC's; give fut_disagg_txt_*.zip"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise BadInput(f"{path}: cannot be read ({reason}); check the path") from None
-
-
-def _member(data: bytes, where: str) -> tuple[zipfile.ZipFile, str]:
-    """The archive and the name of its one text, found safe to read."""
+def _member(data: bytes, where: str) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
+    """The archive and its one text, found safe to read."""
+    if (entries := data.count(_ENTRY)) > _MAX_ENTRIES:  # before a list of millions is made of them
+        raise BadInput(f"{where}: holds {entries:,} files; the CFTC's zips hold one text each")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         texts = [info for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+    except _DAMAGE:
         what = "is an HTML page" if data.lstrip()[:1] == b"<" else "is not a whole zip"
         raise BadInput(f"{where}: {what}; give fut_disagg_txt_*.zip of the CFTC's") from None
     if len(texts) != 1:
@@ -196,24 +198,30 @@ def _member(data: bytes, where: str) -> tuple[zipfile.ZipFile, str]:
             f"{where}: {texts[0].filename} would unpack to {texts[0].file_size:,} bytes, more than "
             "any report of the CFTC's; download it again"
         )
-    return archive, texts[0].filename
+    if texts[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadInput(f"{where}: is packed as the CFTC packs nothing; download it again")
+    return archive, texts[0]
 
 
-def _lines(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[dict[str, str]]:
+def _lines(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str
+) -> Iterator[dict[str, str]]:
     """The text's rows as column -> stripped field, the report proved to be the right one."""
     try:
         with archive.open(member) as binary:
             text = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="")
-            reader = csv.reader(text)
-            header = [_plain(name) for name in next(reader, [])]
+            # No field of theirs goes on in a next line, and no line is long: what does or is
+            # would have to be held whole.
+            rows = (next(csv.reader((line,))) for line in iter(partial(text.readline, _LINE), ""))
+            header = [_plain(name) for name in next(rows, [])]
             wanted = _wanted(header, where)
-            for number, line in enumerate(reader, start=2):
+            for number, line in enumerate(rows, start=2):
                 if not line:
                     continue
                 if len(line) != len(header):
                     raise BadInput(
-                        f"{where}: line {number} of {member} has {len(line)} fields, its header "
-                        f"{len(header)}; download it again"
+                        f"{where}: line {number} of {member.filename} has {len(line)} fields, "
+                        f"its header {len(header)}; download it again"
                     )
                 fields = {name: line[place].strip() for name, place in wanted.items()}
                 if fields[_SCOPE].lower() != "futonly":
@@ -224,7 +232,9 @@ def _lines(archive: zipfile.ZipFile, member: str, where: str) -> Iterator[dict[s
                 yield fields
     except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{where}: {member} cannot be read ({reason}); download it again") from None
+        raise BadInput(
+            f"{where}: {member.filename} cannot be read ({reason}); download it again"
+        ) from None
 
 
 def _plain(name: str) -> str:
@@ -267,19 +277,21 @@ def _date(fields: Mapping[str, str], where: str) -> date:
         text = text.split(" ")[0].split("T")[0]
         day = parse_date(text, "%Y-%m-%d", "%m/%d/%Y", "%m-%d-%Y", "%m_%d_%Y")
     if day is None:
-        raise BadInput(f"{where}: {column} holds {fields[column]!r}, not a date; download it again")
+        raise BadInput(
+            f"{where}: {column} holds {fields[column]!r}, not a date of a report; download it again"
+        )
     return day
 
 
 def _number(text: str, column: str, cot_code: str, where: str) -> int | None:
     if text in ("", "."):
         return None
-    try:
-        return int(text.replace(",", ""))
-    except ValueError:
+    if not _CONTRACTS.fullmatch(plain := text.replace(",", "")):
         raise BadInput(
-            f"{where}: {column} of {cot_code} holds {text!r}, not a whole number; download it again"
-        ) from None
+            f"{where}: {column} of {cot_code} holds {text!r}, not a whole number of contracts; "
+            "download it again"
+        )
+    return int(plain)
 
 
 # --- download ----------------------------------------------------------------------------------
