@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from typing import Any
 import click
 from loguru import logger
 
-from etl.errors import BadInput, HydraError
+from etl.errors import BadInput, HydraError, printable
 from etl.lake import Lake
+from etl.outside import EARLIEST, LATEST
 
 _FAILED = 3
 _SAMPLE_NOTE = "SAMPLE DATA: synthetic, of no real market"
@@ -36,7 +38,7 @@ class Hydra(click.Group):
             if isinstance(error, HydraError):
                 click.echo(f"hydra: {error}", err=True)
                 ctx.exit(error.exit_code)
-            reason = " ".join(str(error).split())
+            reason = printable(" ".join(str(error).split()))
             click.echo(f"hydra: {type(error).__name__}: {reason}; --debug shows where", err=True)
             ctx.exit(HydraError.exit_code)
 
@@ -52,7 +54,9 @@ class Instant(click.ParamType[datetime]):
         try:
             read = datetime.fromisoformat(value)
             if read.tzinfo is not None:
-                return read.astimezone(UTC)
+                if EARLIEST <= read < LATEST:
+                    return read.astimezone(UTC)
+                self.fail(f"{value!r} is not in the years 1980 to 2099", param, ctx)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is not an instant, such as 2025-03-06T20:00:00Z", param, ctx)
         self.fail(f"{value!r} has no zone: write {read:%FT%TZ} if it is UTC", param, ctx)
@@ -68,6 +72,19 @@ class Day(click.ParamType[date]):
             return value if isinstance(value, date) else date.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is not a date, such as 2025-03-06", param, ctx)
+
+
+class Dollars(click.FloatRange):
+    """An amount of USD, zero or more; "nan" would be below any limit and above none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        amount = super().convert(value, param, ctx)
+        if math.isnan(amount):
+            self.fail(f"{value!r} is not an amount", param, ctx)
+        return amount
 
 
 INSTANT, DAY = Instant(), Day()
@@ -152,7 +169,7 @@ _MARKET = click.option(
 )
 @click.option(
     "--max-cost",
-    type=click.FloatRange(0),
+    type=Dollars(),
     default=5.0,
     show_default=True,
     help="USD that a market's download may cost.",
@@ -394,7 +411,7 @@ def _check(obj: dict[str, Any]) -> list[tuple[Any, ...]]:
     finally:
         connection.close()
     for severity, name, market, count, first in found:
-        click.echo(f"{severity:8} {name} {market}: {count:,}, newest: {first}")
+        click.echo(printable(f"{severity:8} {name} {market}: {count:,}, newest: {first}"))
     if not found:
         click.echo("checks: nothing found")
     return found
@@ -427,7 +444,7 @@ def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> 
 
     done = look(obj["lake"], obj["markets"](), samples, instants, logger.info)
     for finding in done.findings:
-        click.echo(finding)
+        click.echo(printable(finding))
     if done.findings:
         sys.exit(2)
     click.echo(f"audit: nothing found; {len(done.instants)} instants replayed")
@@ -477,7 +494,7 @@ def export(
         obj["lake"].database, view, file_format, output, market=code, start=start, end=end, at=at
     )
     note = f"; {_SAMPLE_NOTE}" if obj["lake"].origin == "sample" else ""
-    click.echo(f"{output}: {rows:,} rows of {view}{note}")
+    click.echo(printable(f"{output}: {rows:,} rows of {view}{note}"))
 
 
 def _export_daily(lake: Lake) -> None:
@@ -513,7 +530,8 @@ def _summary(obj: dict[str, Any]) -> None:
         held = connection.sql(sqlfiles.text("report/holdings.sql")).fetchall()
     finally:
         connection.close()
-    click.echo(f"{lake.root}: {_SAMPLE_NOTE if lake.origin == 'sample' else 'vendor data'}")
+    note = _SAMPLE_NOTE if lake.origin == "sample" else "vendor data"
+    click.echo(printable(f"{lake.root}: {note}"))
     for market, source, as_of, state, detail in held:
         click.echo(f"  {market:4} {source:20} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
 

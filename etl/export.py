@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import duckdb
 
 from etl import engine
 from etl.errors import BadInput, LakeError
-from etl.lake import replace_whole
+from etl.lake import Lake, replace_whole
 
 #: How each format is written: UTC times in ISO 8601 with their zone, floats in full.
 FORMATS: Mapping[str, str] = {
@@ -34,7 +35,7 @@ def open_database(path: Path) -> duckdb.DuckDBPyConnection:
     BadInput
         There is none yet, or the file is not a DuckDB database.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise BadInput(f"{path}: no database yet: run hydra daily, or hydra build")
     try:
         return engine.connect(str(path), read_only=True)
@@ -69,12 +70,21 @@ def export(
     ------
     BadInput
         The view or the market is unknown, the view lacks a column that an option needs, the
-        dates are in the wrong order, or the target is something else than a file.
+        dates are in the wrong order, or the target is something else than a file, a file of the
+        lake's own, or no path in UTF-8.
     LakeError
         The view cannot be read, or the file not written.
     """
-    if target.exists() and not target.is_file():
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{target}: is no path in UTF-8; name another file") from None
+    if os.path.exists(target) and not target.is_file():
         raise BadInput(f"{target}: is no file; name a new one, or one to replace")
+    lake, place = Lake(database.parent.resolve()), Path(os.path.realpath(target))
+    inside = place.is_relative_to(lake.root) and not place.is_relative_to(lake.root / "exports")
+    if inside and lake.marker.exists():
+        raise BadInput(f"{target}: would stand among the lake's own files; name one under exports")
     if start is not None and end is not None and start > end:
         raise BadInput(f"the first date, {start}, comes after the last, {end}")
     connection = open_database(database)
@@ -107,7 +117,8 @@ def export(
         written: list[int] = []
 
         def write(part: Path) -> None:
-            copy = f"copy ({rows}) to {engine.quoted(part)} ({options})"
+            # DuckDB takes a leading ~ for the home folder.
+            copy = f"copy ({rows}) to {engine.quoted(part.absolute())} ({options})"
             written.append(connection.execute(copy).fetchall()[0][0])
 
         replace_whole(target, write)

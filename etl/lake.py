@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import LakeBusy, LakeError
+from etl.errors import BadInput, LakeBusy, LakeError
 
 FORMAT = 1
 ORIGINS = ("sample", "vendor")
@@ -44,6 +45,24 @@ class Lake:
     """A lake at ``root``; opening one reads nothing but its marker."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        """Refuse a place that DuckDB and Polars would not find, or take for a partition's.
+
+        Raises
+        ------
+        BadInput
+            The path is not UTF-8, or a folder in it is called ``key=value`` like the lake's own.
+        """
+        # Both take a leading ~ for the home folder and s3: for a service, which Python does not.
+        if self.root.parts and re.match("~|.*:", self.root.parts[0]):
+            object.__setattr__(self, "root", self.root.absolute())
+        if wrong := [part for part in self.root.absolute().parts if "=" in part]:
+            raise BadInput(f"{self.root}: a lake cannot lie under a folder called {wrong[0]}")
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError:
+            raise BadInput(f"{self.root}: is no path in UTF-8; give the lake another one") from None
 
     @property
     def raw(self) -> Path:
@@ -210,6 +229,11 @@ class Lake:
         folders: set[Path] = set()
         for staged, place in moves.items():
             source, target = self.root / staged, self.root / place
+            if ".." in (*source.parts, *target.parts) or not target.is_relative_to(self.raw):
+                raise LakeError(
+                    f"{self.batches}: a record would move {place}, files outside the lake: it is "
+                    "not this program's; do not use this lake"
+                )
             if not source.exists():  # moved before the writer was killed
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from etl.errors import LakeError
+from etl.errors import LakeError, printable
 from etl.lake import HIVE_SCHEMA, Lake
 from etl.schemas import COMMON, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
@@ -42,7 +42,8 @@ class Landed:
         if known := sum(self.known.values()):
             parts.append(f"{known:,} already there")
         parts += [f"{rows:,} left out ({why})" for why, rows in sorted(self.left_out.items())]
-        return f"{self.description}: {', '.join([*parts, *self.notes]) or 'nothing new'}"
+        said = ", ".join([*parts, *self.notes]) or "nothing new"
+        return printable(f"{self.description}: {said}")
 
 
 def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
