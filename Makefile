@@ -22,7 +22,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test lint types fuzz bench-math bench-sabr bench-spine clean
+.PHONY: help env daily test browser lint types fuzz bench-math bench-sabr bench-spine bench-decode clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -35,11 +35,16 @@ $(READY): pyproject.toml constraints.txt
 	$(call install,$(VENV),dev)
 
 # ── the two commands ────────────────────────────────────────────────────────
-daily: $(READY)  ## land what is new, derive, build, check and export
+daily: $(READY)  ## land what is new, derive, build, check, export and report
 	@$(BIN)/hydra daily
 
-test: $(READY)   ## the whole test suite
+test: $(READY) browser  ## the whole test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# The report is tested in Chromium; where there is none and root cannot install it, that is skipped.
+browser:
+	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } >/dev/null 2>&1 || true
 
 # ── for developers ──────────────────────────────────────────────────────────
 lint: $(READY)   ## ruff and sqlfluff
@@ -65,6 +70,9 @@ bench-sabr: $(READY)  ## which of SVI and SABR is steadier, into benchmarks/resu
 
 bench-spine: $(READY)  ## point-in-time joins beside DuckDB's, Polars' and pandas' own, into benchmarks/results
 	@$(BIN)/python -m benchmarks.spine --date $(DATE)
+
+bench-decode: $(READY)  ## DBN into Parquet beside the vendor's client, speed and memory, into benchmarks/results
+	@$(BIN)/python -m benchmarks.decode --date $(DATE)
 
 $(BENCH)/.ready: pyproject.toml constraints.txt
 	$(call install,$(BENCH),bench)

@@ -21,12 +21,12 @@ import duckdb
 import polars as pl
 
 from etl import cot_releases, engine, sqlfiles
-from etl.build import build
-from etl.derive import current_at, derive
+from etl.derive import current_at
 from etl.errors import BadInput
 from etl.export import open_database
 from etl.lake import Lake
 from etl.market import Market
+from etl.replay import replay
 from etl.schemas import DATASETS
 from etl.schemas import UTC as UTC_TYPE
 
@@ -87,9 +87,9 @@ def audit(
         for t in chosen:
             progress(f"replaying what was known at {_iso(t)}")
             with tempfile.TemporaryDirectory(prefix="hydra-audit-") as folder:
-                replay = Lake(Path(folder) / "lake")
-                _replay(lake, replay, files, markets, t)
-                findings += _differences(connection, replay, t)
+                past = Lake(Path(folder) / "lake")
+                replay(lake, past, markets, known_at=t)
+                findings += _differences(connection, past, t)
     finally:
         connection.close()
     return Audit(tuple(chosen), tuple(findings))
@@ -137,8 +137,8 @@ def _raw_times(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
         what = f"'{name}' as dataset, market, {subject} as subject, as_of, available_at"
         parts.append(f"select {what} from landed.{name}")
     connection.execute(f"create view instants as {' union all '.join(parts)}")
-    dates = connection.sql("select distinct report_date from landed.cot order by 1").pl()
-    releases = cot_releases.releases(dates["report_date"])
+    reports = "select distinct subject::date as day from instants where dataset like 'cot%'"
+    releases = cot_releases.releases(connection.sql(f"{reports} order by day").pl()["day"])
     engine.create_table(connection, "releases", releases)
     for row in connection.sql(sqlfiles.text("audit/raw_times.sql")).pl().iter_rows(named=True):
         first = row["first"]
@@ -162,35 +162,12 @@ def _feature_times(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
             )
 
 
-def _replay(
-    lake: Lake,
-    replay: Lake,
-    files: Mapping[str, Sequence[Path]],
-    markets: Mapping[str, Market],
-    t: datetime,
-) -> None:
-    """Fill ``replay`` with the raw rows known at ``t``, derive and build it as of then."""
-    replay.claim(lake.origin or "vendor")
-    with replay.writing(t):
-        for path in (path for paths in files.values() for path in paths):
-            rows = pl.read_parquet(path, hive_partitioning=False, glob=False)
-            known = rows.filter(pl.col("available_at") <= t)
-            if known.height:
-                target = replay.root / path.relative_to(lake.root)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                known.write_parquet(target)
-        for code in replay.markets():
-            derive(replay, markets[code], t)
-        if replay.markets():
-            build(replay, dict(markets), t)
-
-
-def _differences(connection: duckdb.DuckDBPyConnection, replay: Lake, t: datetime) -> Iterator[str]:
+def _differences(connection: duckdb.DuckDBPyConnection, past: Lake, t: datetime) -> Iterator[str]:
     """What the whole lake and the replay do not agree on at ``t``."""
     engine.create_table(connection, "asked", pl.DataFrame({"t": [t]}))
     _answer(connection, "lake")
-    if replay.database.exists():
-        connection.execute(f"attach {engine.quoted(replay.database)} as replay (read_only)")
+    if past.database.exists():
+        connection.execute(f"attach {engine.quoted(past.database)} as replay (read_only)")
         _answer(connection, "replay")
     else:
         _attach_empty(connection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from etl import engine, release, sqlfiles
+from etl import engine, reach, release, sqlfiles
 from etl.derive import derived_files
 from etl.errors import LakeError
 from etl.lake import Lake, replace_whole
@@ -54,9 +55,13 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
             connection.execute(f"create schema {schema}")
         _reference(connection, lake, markets, now)
         engine.create_raw_views(connection, {name: _globs(lake, name) for name in DATASETS})
+        note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
         for file in sqlfiles.features():
             _feature(connection, lake, file)
-        _unversioned(connection)
+            _comment(connection, "table", file.name, file, note)
+        for base, file in _newest().items():
+            connection.execute(f"create view features.{base} as from features.{file.name}")
+            _comment(connection, "view", base, file, note)
         for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
             connection.execute(macro.read_text(encoding="utf-8"))
         engine.create_as(connection, "quality.freshness", sqlfiles.text("build/freshness.sql"))
@@ -89,6 +94,7 @@ def _reference(
     run = {"built_at": [now], "origin": [lake.origin], **_versions()}
     engine.create_table(connection, "meta.builds", pl.DataFrame(run))
     engine.create_table(connection, "meta.batches", _batches(lake))
+    engine.create_table(connection, "meta.vendor_days", _vendor_days(lake, chosen))
     engine.create_table(connection, "meta.sql_versions", _sql_versions())
     engine.create_as(connection, "meta.features", sqlfiles.text("build/feature_list.sql"))
     engine.create_as(connection, "meta.clock", sqlfiles.text("build/clock.sql"))
@@ -103,7 +109,7 @@ def _globs(lake: Lake, dataset: str) -> list[str]:
 
 
 def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.SqlFile) -> None:
-    """Store one feature table, with its comments."""
+    """Store one feature table."""
     if file.stage == "build":
         engine.create_feature(connection, file)
     else:
@@ -113,11 +119,16 @@ def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.S
         if paths:
             scan = f"from read_parquet([{paths}], hive_partitioning = false)"
             connection.execute(f"insert into features.{file.name} {scan}").fetchall()
-    note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
+
+
+def _comment(
+    connection: duckdb.DuckDBPyConnection, kind: str, name: str, file: sqlfiles.SqlFile, note: str
+) -> None:
+    """Say in the database what a feature file says of its table and columns."""
     sentence = engine.quoted(note + file.sentence)
-    connection.execute(f"comment on table features.{file.name} is {sentence}")
+    connection.execute(f"comment on {kind} features.{name} is {sentence}")
     for column, comment in _comments(connection, file):
-        target = f"features.{file.name}.{engine.identifier(column)}"
+        target = f"features.{name}.{engine.identifier(column)}"
         connection.execute(f"comment on column {target} is {engine.quoted(comment)}")
 
 
@@ -131,11 +142,9 @@ def _comments(
     return comments
 
 
-def _unversioned(connection: duckdb.DuckDBPyConnection) -> None:
-    """A view without a version on the newest version of each feature."""
-    newest = {file.base: file for file in sorted(sqlfiles.features(), key=lambda f: f.version)}
-    for base, file in newest.items():
-        connection.execute(f"create view features.{base} as from features.{file.name}")
+def _newest() -> dict[str, sqlfiles.SqlFile]:
+    """The newest version of each feature, by its name without one."""
+    return {file.base: file for file in sorted(sqlfiles.features(), key=lambda f: f.version)}
 
 
 def _checks(connection: duckdb.DuckDBPyConnection) -> None:
@@ -170,16 +179,39 @@ def _batches(lake: Lake) -> pl.DataFrame:
         "ingested_at": pl.Datetime("us", "UTC"),
         "rows": pl.Int64,
         "files": pl.Int64,
+        "cost_usd": pl.Float64,  # NULL where nobody was paid
     }
+    made = {"ingested_at", "files", "cost_usd"}
     rows = [
         {
-            **{key: record[key] for key in schema if key not in {"ingested_at", "files"}},
+            **{key: record[key] for key in schema if key not in made},
             "ingested_at": datetime.fromisoformat(record["ingested_at"]),
             "files": len(record["files"]),
+            "cost_usd": record.get("cost_usd"),
         }
         for record in lake.batch_records()
     ]
     return pl.DataFrame(rows, schema=schema)
+
+
+def _vendor_days(lake: Lake, markets: Sequence[Market]) -> pl.DataFrame:
+    """What the vendor said of each day that it was asked for, one row a market and day."""
+    said = reach.days(lake)
+    rows = [
+        (market.code, dataset, day, *about)
+        for market in markets
+        if (dataset := market.databento_dataset)
+        for day, about in said.get(dataset, {}).items()
+    ]
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
+        "market": pl.String,
+        "dataset": pl.String,
+        "day": pl.Date,
+        "condition": pl.String,
+        "modified": pl.Date,
+        "seen_at": pl.Datetime("us", "UTC"),
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row").sort("market", "day")
 
 
 def _sql_versions() -> pl.DataFrame:

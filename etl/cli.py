@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-import os
 import sys
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -134,13 +134,24 @@ def main(
     from etl.market import markets
 
     logger.remove()
-    logger.add(sys.stderr, level="WARNING" if quiet else "INFO", format="{message}")
+    logger.add(
+        _to_stderr,
+        level="WARNING" if quiet else "INFO",
+        format="{message}",
+        diagnose=False,  # shows what variables held, and one of them is the key
+        backtrace=False,
+    )
     ctx.obj = {
         "lake": Lake(lake_path),
         "markets": lambda: markets(markets_path),
         "now": now or datetime.now(UTC),
         "quiet": quiet,
     }
+
+
+def _to_stderr(line: str) -> None:
+    """Write to what stderr is now: a progress bar may stand in for it."""
+    sys.stderr.write(line)
 
 
 def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:
@@ -155,63 +166,215 @@ _MARKET = click.option(
     "--market", "codes", multiple=True, metavar="CODE", help="Only this market; may be repeated."
 )
 
+_COT = click.option(
+    "--cot",
+    "cot_kinds",
+    type=click.Choice(["disaggregated", "legacy", "financial"]),
+    multiple=True,
+    help="Land the CFTC's report of this kind too, beside what a market's file names.",
+)
+
+
+def _paid(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that downloads what is paid for."""
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Show the plan and its price alone."),
+        click.option(
+            "--keep-downloads",
+            "keep",
+            type=click.Path(path_type=Path, file_okay=False),
+            envvar="HYDRA_DOWNLOADS",
+            help="Keep the files of Databento here; without it they go once they have landed.",
+        ),
+        click.option(
+            "--quotes",
+            type=click.Choice(["bbo-1m", "bbo-1s", "mbp-1"]),
+            default="bbo-1m",
+            show_default=True,
+            envvar="HYDRA_QUOTES",
+            help="Databento's schema of quotes: each minute's, each second's or every change.",
+        ),
+        _max_cost("USD that the whole plan may cost."),
+    ):
+        command = option(command)
+    return command
+
+
+def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--max-cost",
+        type=Dollars(),
+        default=5.0,
+        show_default=True,
+        envvar="HYDRA_MAX_COST",
+        help=text,
+    )
+
 
 @main.command()
 @click.option(
     "--source",
     type=click.Choice(["sample", "databento"]),
-    help="Where data comes from; databento when DATABENTO_API_KEY is set, else sample.",
+    help="Where data comes from; databento when there is a key, else sample.",
 )
 @click.option(
     "--days",
     type=click.IntRange(1, 5000),
     help="Sessions of history: 90 of the sample, 5 of Databento by default.",
 )
-@click.option(
-    "--max-cost",
-    type=Dollars(),
-    default=5.0,
-    show_default=True,
-    help="USD that a market's download may cost.",
-)
+@_paid
+@_COT
 @_MARKET
 @click.pass_obj
 def daily(
     obj: dict[str, Any],
+    /,
     source: str | None,
     days: int | None,
-    max_cost: float,
+    cot_kinds: tuple[str, ...],
     codes: tuple[str, ...],
+    **paid: Any,
 ) -> None:
-    """Land what is new, derive, build, check and export.
+    """Land what is new, derive, build, check, export and report.
 
     \b
     Example:
       hydra daily --source sample --days 120
+      hydra daily --source databento --dry-run
     """
     from etl import jobs
 
     lake, now = obj["lake"], obj["now"]
     chosen = _chosen(obj, codes)
-    key = os.environ.get("DATABENTO_API_KEY", "").strip()
-    source = source or ("databento" if key else "sample")
-    if source == "databento" and not key:
-        raise BadInput("no Databento key: set DATABENTO_API_KEY, or use --source sample")
+    source = source or ("databento" if _key() else "sample")
     if source == "sample":
+        if other := sorted({*cot_kinds} - {"disaggregated"}):
+            raise BadInput(f"the sample vendor has no {other[0]} COT report: leave --cot out")
         chosen = _sampled(chosen)
         logger.info(_SAMPLE_NOTE)
+    wanted = {market.code: jobs.recent(market, days or 5, now) for market in chosen}
+    if paid["dry_run"]:
+        if source == "sample":
+            click.echo("the sample vendor costs nothing")
+        else:
+            _download(obj, chosen, wanted, **paid)
+        return
     with lake.writing(now):
         if source == "sample":
             jobs.land_sample(lake, chosen, days or 90, now, logger.info)
         else:
-            jobs.land_vendors(lake, chosen, days or 5, now, key, max_cost, logger.info)
+            _download(obj, chosen, wanted, **paid)
+            jobs.land_reports(lake, chosen, now, logger.info, cot_kinds=cot_kinds)
         _derive(obj, ())
         _build(obj)
     found = _check(obj)
     _export_daily(lake)
+    _report(obj, lake.report, None)
     _summary(obj)
     if any(severity == "error" for severity, *_ in found):
         logger.warning("the checks found errors: hydra check lists them")
+
+
+@main.command()
+@click.option("--start", type=DAY, required=True, help="First day.")
+@click.option("--end", type=DAY, required=True, help="Last day.")
+@_paid
+@_COT
+@_MARKET
+@click.pass_obj
+def backfill(
+    obj: dict[str, Any],
+    /,
+    start: date,
+    end: date,
+    cot_kinds: tuple[str, ...],
+    codes: tuple[str, ...],
+    **paid: Any,
+) -> None:
+    """Land years of history from Databento and the CFTC, month by month.
+
+    What the lake has is not asked for again, so an interrupted run goes on where it ended.
+
+    \b
+    Example:
+      hydra backfill --market HE --start 2015-01-01 --end 2024-12-31 --max-cost 50
+    """
+    from etl import jobs
+
+    if end < start:
+        raise BadInput(f"--end {end} is before --start {start}")
+    lake, now = obj["lake"], obj["now"]
+    chosen = _chosen(obj, codes)
+    span = _midnight(start), min(_midnight(end + timedelta(days=1)), now)
+    wanted = {market.code: span for market in chosen}
+    if paid["dry_run"]:
+        _download(obj, chosen, wanted, **paid)
+        return
+    with lake.writing(now):
+        _download(obj, chosen, wanted, by_month=True, **paid)
+        jobs.land_reports(lake, chosen, now, logger.info, start.year, cot_kinds)
+    logger.info("next: hydra derive && hydra build")
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _key() -> str:
+    from etl import keys
+
+    return keys.databento_key()
+
+
+def _asker() -> Any:
+    from etl.sources import databento
+
+    key = _key()
+    if not key:
+        raise BadInput(
+            "no Databento key: set DATABENTO_API_KEY, or store it with keyring set hydra-lake "
+            "databento; hydra daily --source sample needs none"
+        )
+    return databento.connect(key, logger.warning)
+
+
+def _download(
+    obj: dict[str, Any],
+    chosen: list[Any],
+    wanted: dict[str, Any],
+    *,
+    max_cost: float,
+    quotes: str,
+    keep: Path | None,
+    dry_run: bool,
+    by_month: bool = False,
+) -> None:
+    """Show what the lake lacks of Databento's data and its price, and land it unless it is dry."""
+    from etl import downloads, terminal
+
+    ask = _asker()
+    plan = downloads.plan(obj["lake"], wanted, chosen, ask, quotes)
+    for note in plan.notes:
+        logger.warning(note)
+    if not plan.priced:
+        logger.info("Databento has nothing that the lake lacks")
+        return
+    if dry_run or not obj["quiet"]:
+        terminal.table(plan.HEADER, plan.rows(), stderr=not dry_run)
+    if dry_run:
+        return
+    plan.check_cost(max_cost)
+    by_code = {market.code: market for market in chosen}
+    number = len(plan.steps(by_month))
+    done: list[downloads.Step] = []
+    with terminal.Progress(number, quiet=obj["quiet"] or not by_month) as progress:
+        report = progress.at if by_month else logger.info
+        for step in downloads.land_plan(
+            obj["lake"], plan, by_code, ask, obj["now"], report, by_month=by_month, keep=keep
+        ):
+            done.append(step)
+            progress.step(step.line())
+    logger.info(downloads.summary(done))
 
 
 def _sampled(chosen: list[Any]) -> list[Any]:
@@ -268,11 +431,11 @@ def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_obj
 def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
-    """Land the CFTC's yearly zips of the disaggregated futures-only report.
+    """Land the CFTC's yearly zips: Disaggregated, Legacy or Financial, with options or without.
 
     \b
     Example:
-      hydra land cot fut_disagg_txt_2024.zip fut_disagg_txt_2025.zip
+      hydra land cot fut_disagg_txt_2024.zip com_disagg_txt_2024.zip
     """
     from etl import jobs
 
@@ -333,6 +496,35 @@ def land_chain(
 
 
 @main.command()
+@click.option("--market", "code", metavar="CODE", required=True, help="Market of the options.")
+@click.option("--on", "day", type=DAY, help="Day to look at; the day before yesterday by default.")
+@_max_cost("USD that the definitions of that day may cost.")
+@click.pass_obj
+def roots(obj: dict[str, Any], code: str, day: date | None, max_cost: float) -> None:
+    """Find options on a market's future whose root the market's file lacks.
+
+    Asks Databento for the definitions of every instrument on one day.
+
+    \b
+    Example:
+      hydra roots --market HE --on 2026-11-20
+    """
+    from etl import downloads
+
+    (market,) = _chosen(obj, (code,))
+    midnight = _midnight(day or (obj["now"] - timedelta(days=2)).date())
+    found, usd = downloads.find_roots(market, midnight, _asker(), max_cost)
+    logger.info(f"definitions of {midnight:%Y-%m-%d}: USD {usd:.2f}")
+    for root in found:
+        click.echo(f"{root.parent}: {root.contracts:,} options on {market.futures_root} futures")
+    if found:
+        parents = [*market.option_parents, *(root.parent for root in found)]
+        click.echo(f"in {market.code}.toml: option_parents = {json.dumps(parents)}")
+    else:
+        click.echo(f"{market.code}: no root is missing")
+
+
+@main.command()
 @_MARKET
 @click.pass_obj
 def derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
@@ -372,13 +564,15 @@ def build(obj: dict[str, Any]) -> None:
 
 
 def _build(obj: dict[str, Any]) -> None:
-    from etl import release
+    from etl import cot_releases, release
     from etl.build import build as build_database
 
     build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
-    for line in release.outdated(obj["now"].date()):
-        logger.warning(line)
+    today = obj["now"].date()
+    for line in [*release.outdated(today), cot_releases.runs_out(today)]:
+        if line:
+            logger.warning(line)
 
 
 @main.command()
@@ -451,61 +645,157 @@ def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> 
 
 
 @main.command()
-@click.argument("view")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--at", "known_at", type=INSTANT, help="What the market could know at this instant.")
+@click.option("--had-at", type=INSTANT, help="What this lake had landed at this instant.")
+@click.pass_obj
+def replay(
+    obj: dict[str, Any], folder: Path, known_at: datetime | None, had_at: datetime | None
+) -> None:
+    """Make a lake in FOLDER as this one stood at an instant, by one clock or by both.
+
+    It holds the raw rows known (--at) and landed (--had-at) by then, derived and built as of then
+    with the code of today. Ask it with duckdb, or with any command and --lake FOLDER.
+
+    \b
+    Example:
+      hydra replay /tmp/thursday --had-at 2026-11-19T20:30:00Z
+      duckdb /tmp/thursday/hydra.duckdb "from features_at('HE', '2026-11-19T20:30:00Z')"
+    """
+    from etl.replay import replay as make
+
+    if known_at is None and had_at is None:
+        raise click.UsageError("give --at, --had-at or both")
+    target = Lake(folder)
+    rows = make(obj["lake"], target, obj["markets"](), known_at=known_at, had_at=had_at)
+    if rows:
+        click.echo(f"{target.database}: {rows:,} raw rows{_note(obj['lake'])}")
+    else:
+        click.echo(f"{folder}: nothing was there yet")
+
+
+@main.command()
+@click.argument("view", required=False)
+@click.option(
+    "--query",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Export what the SELECT in this file gives, instead of a view.",
+)
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["csv", "parquet"]),
+    type=click.Choice(["csv", "parquet", "arrow", "xlsx"]),
     default="csv",
     show_default=True,
-    help="Kind of file.",
+    help="Kind of file; xlsx needs the extra hydra-lake[excel].",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     required=True,
-    help="File to write.",
+    help="File to write, or with --partition-by the new folder.",
 )
 @click.option("--market", "code", metavar="CODE", help="Only this market.")
 @click.option("--start", type=DAY, help="First session date.")
 @click.option("--end", type=DAY, help="Last session date.")
 @click.option("--at", type=INSTANT, help="Only rows that were known at this instant.")
+@click.option(
+    "--partition-by",
+    multiple=True,
+    metavar="COLUMN",
+    help="A folder for each value of this column; may be repeated.",
+)
 @click.pass_obj
 def export(
     obj: dict[str, Any],
-    view: str,
+    view: str | None,
+    query: Path | None,
     file_format: str,
     output: Path,
     code: str | None,
     start: date | None,
     end: date | None,
     at: datetime | None,
+    partition_by: tuple[str, ...],
 ) -> None:
-    """Write a view to a CSV or Parquet file.
+    """Write a view, or what a query gives, to a file, and say beside it what is in it.
 
     \b
     Example:
       hydra export features.daily_v1 --format csv -o daily.csv --market HE
+      hydra export features.chain_v1 --format parquet -o chains/ --partition-by market
+      hydra export --query skew.sql -o skew.csv
     """
     from etl.export import export as export_view
+    from etl.export import export_query
 
-    rows = export_view(
-        obj["lake"].database, view, file_format, output, market=code, start=start, end=end, at=at
-    )
-    note = f"; {_SAMPLE_NOTE}" if obj["lake"].origin == "sample" else ""
-    click.echo(printable(f"{output}: {rows:,} rows of {view}{note}"))
+    database = obj["lake"].database
+    if (view is None) == (query is None):
+        raise click.UsageError("give a view, or a file with --query")
+    if view is not None:
+        rows = export_view(
+            database,
+            view,
+            file_format,
+            output,
+            market=code,
+            start=start,
+            end=end,
+            at=at,
+            partition_by=partition_by,
+        )
+    else:
+        assert query is not None
+        if code or start or end or at:
+            raise click.UsageError(
+                "--market, --start, --end and --at go with a view: put them in the query"
+            )
+        rows = export_query(database, query, file_format, output, partition_by=partition_by)
+    click.echo(printable(f"{output}: {rows:,} rows of {view or query}{_note(obj['lake'])}"))
+
+
+def _note(lake: Lake) -> str:
+    """What ends a line about data that is synthetic."""
+    return f"; {_SAMPLE_NOTE}" if lake.origin == "sample" else ""
 
 
 def _export_daily(lake: Lake) -> None:
-    from etl.export import FORMATS
     from etl.export import export as export_view
 
-    for file_format in FORMATS:
+    for file_format in ("csv", "parquet"):
         name = "sample_daily_v1" if lake.origin == "sample" else "daily_v1"
         target = lake.root / "exports" / f"{name}.{file_format}"
         export_view(lake.database, "features.daily_v1", file_format, target)
     logger.info(f"exported features.daily_v1 to {target.parent}")
+
+
+@main.command("report")
+@click.option("--at", type=INSTANT, help="Draw the page as it could have been drawn then.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; report.html in the lake by default.",
+)
+@click.pass_obj
+def report_page(obj: dict[str, Any], at: datetime | None, output: Path | None) -> None:
+    """Write one HTML page to look at: every market's smiles, densities, flows and positions.
+
+    The page holds all that it needs and asks nothing of the outside.
+
+    \b
+    Example:
+      hydra report --at 2026-11-20T20:30:00Z -o then.html
+    """
+    _report(obj, output or obj["lake"].report, at)
+
+
+def _report(obj: dict[str, Any], target: Path, at: datetime | None) -> None:
+    from etl.report import report
+
+    report(obj["lake"], target, obj["now"], at)
+    click.echo(f"report: {target}")
 
 
 @main.command()
@@ -533,7 +823,7 @@ def _summary(obj: dict[str, Any]) -> None:
     note = _SAMPLE_NOTE if lake.origin == "sample" else "vendor data"
     click.echo(printable(f"{lake.root}: {note}"))
     for market, source, as_of, state, detail in held:
-        click.echo(f"  {market:4} {source:20} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
+        click.echo(f"  {market:4} {source:21} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
 
 
 @main.command()

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-__all__ = ["COVERED_TO", "release_day", "releases", "report_as_of"]
+__all__ = ["COVERED_TO", "release_day", "releases", "report_as_of", "runs_out"]
 
 _TABLE = Path(__file__).parent / "cot_releases.toml"
 _WASHINGTON = "America/New_York"
@@ -25,6 +25,7 @@ _RELEASE_TIME = time(15, 30)
 _CLOSE_OF_BUSINESS = time(17, 0)
 _FRIDAY = 4
 _ONE_DAY = timedelta(days=1)
+_NOTICE = timedelta(days=180)  # to look up next year's holidays before they matter
 
 
 def releases(report_dates: pl.Series) -> pl.DataFrame:
@@ -157,3 +158,13 @@ def _covered_to() -> date:
 
 #: The last report date for which the rule and the table are known to hold.
 COVERED_TO: date = _covered_to()
+
+
+def runs_out(today: date) -> str | None:
+    """A line for a person once the table ends within half a year of ``today``."""
+    if today < COVERED_TO - _NOTICE:
+        return None
+    return (
+        f"the COT release calendar covers reports to {COVERED_TO}: later ones are estimated; "
+        "update etl/cot_releases.toml, or install a newer version"
+    )

@@ -21,7 +21,7 @@ import mathlib
 from etl import engine, sqlfiles
 from etl.lake import Lake, month_of, replace_whole, write_whole
 from etl.market import Market
-from etl.schemas import DATASETS
+from etl.schemas import COT_DATASETS, DATASETS
 from mathlib import udf
 
 #: Sessions of one pass: enough to fill mathlib's batches, few enough to bound memory.
@@ -130,7 +130,11 @@ def _prepare(
         connection.execute(f"create schema {schema}")
     run = pl.DataFrame({"last_known_at": [last_known_at], "known_at": [now]})
     engine.create_table(connection, "derive.run", run)
-    priced = [paths for name, paths in files.items() if not name.endswith(("definition", "cot"))]
+    priced = [
+        paths
+        for name, paths in files.items()
+        if not name.endswith("definition") and name not in COT_DATASETS
+    ]
     months = sorted({month_of(path) for paths in priced for path in paths})
     month_table = pl.DataFrame({"first_day": months}, schema={"first_day": pl.Date})
     engine.create_table(connection, "derive.months", month_table)

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import polars as pl
 
-from etl import calendars
+from etl import calendars, reach, spans
 from etl.errors import BadInput, HydraError
 from etl.lake import HIVE_SCHEMA, Lake
 from etl.landing import Landed, land
-from etl.market import Market
-from etl.sources import cftc, databento_api, dbn, sample
+from etl.market import COT_KINDS, Market
+from etl.sources import cftc, cftc_download, dbn, sample
+from etl.spans import Span
 
 #: Years of COT history that a first run lands: what a three-year percentile needs.
 _COT_YEARS = 4
+
+#: Reports of the last four weeks are looked at again in each run.
+_REVISED = timedelta(days=28)
 
 Report = Callable[[str], None]
 
@@ -106,7 +110,7 @@ def land_cot(
     now: datetime,
     origin: str = "vendor",
 ) -> Iterator[Landed | HydraError]:
-    """Land the CFTC's yearly zips; a refused one is yielded and the others still land."""
+    """Land the CFTC's yearly files; a refused one is yielded and the others still land."""
     source = "sample" if origin == "sample" else "cftc"
     for path in paths:
         try:
@@ -126,89 +130,92 @@ def land_sample(
     by_code = {market.code: market for market in markets}
     with tempfile.TemporaryDirectory(prefix="hydra-sample-") as folder:
         for market in markets:
-            for start, until in _missing(lake, "sample", market, days, end):
+            wanted = recent(market, days, end)
+            for start, until in spans.lacking(wanted, reach.held(lake, "sample", market.code)):
                 report(f"{market.code}: sample vendor, {start:%Y-%m-%d} to {until:%Y-%m-%d}")
                 files = sample.fetch(market, start, until, Path(folder))
                 _tell(land_dbn(lake, by_code, files, now, "sample"), report)
-                _extend(lake, "sample", market, start, until)
-        reported = [market for market in markets if market.cot_code]
-        first = _first_report_year(lake, reported, end)
-        zips = sample.fetch_cot(first, end.year, end, Path(folder))
-        _tell(land_cot(lake, by_code, zips, now, "sample"), report)
-        for market in reported:
-            _extend(lake, "cftc", market, datetime(first, 1, 1, tzinfo=UTC), end)
+                reach.extend(lake, "sample", market.code, (start, until))
+        for name, reported in _reports(markets):
+            source = f"cftc-{name}"
+            years = _report_years(lake, source, reported, end.year - _COT_YEARS + 1, end)
+            zips = sample.fetch_cot(years[0], years[-1], end, Path(folder), name)
+            _tell(land_cot(lake, by_code, zips, now, "sample"), report)
+            _extend_reports(lake, source, reported, years, end)
 
 
-def land_vendors(
+def land_reports(
     lake: Lake,
     markets: Sequence[Market],
-    days: int,
     now: datetime,
-    key: str,
-    max_cost: float,
     report: Report,
+    first_year: int | None = None,
+    cot_kinds: Collection[str] = (),
 ) -> None:
-    """Land what Databento and the CFTC have that the lake has not.
+    """Land what the CFTC has from ``first_year`` on and the lake has not.
+
+    The years that a three-year percentile needs, unless ``first_year`` says otherwise; none
+    before 2006.  Reports are of the kinds that the markets' files name and of ``cot_kinds``.
 
     Raises
     ------
-    CostLimit
-        A market's download would cost more than ``max_cost`` USD; nothing of it was asked for.
     VendorError
-        A vendor refused or failed.
+        The CFTC refused or failed.
     """
+    first = max(first_year or now.year - _COT_YEARS + 1, cftc.FIRST_YEAR)
     by_code = {market.code: market for market in markets}
-    with tempfile.TemporaryDirectory(prefix="hydra-vendor-") as folder:
-        for market in markets:
-            if market.databento_dataset is None:
-                continue
-            for start, until in _missing(lake, "databento", market, days, now):
-                fetched = databento_api.fetch(
-                    market, start, until, Path(folder), key, max_cost=max_cost, on_event=report
-                )
-                _tell(land_dbn(lake, by_code, fetched.files, now), report)
-                if start < fetched.until:
-                    _extend(lake, "databento", market, start, fetched.until)
-        if reported := [market for market in markets if market.cot_code]:
-            first = _first_report_year(lake, reported, now)
-            zips = cftc.fetch(range(first, now.year + 1), Path(folder))
-            _tell(land_cot(lake, by_code, zips, now), report)
-            for market in reported:
-                _extend(lake, "cftc", market, datetime(first, 1, 1, tzinfo=UTC), now)
+    with tempfile.TemporaryDirectory(prefix="hydra-cftc-") as folder:
+        for name, reported in _reports(markets, cot_kinds):
+            source = f"cftc-{name}"
+            years = _report_years(lake, source, reported, first, now)
+            texts = cftc_download.fetch(name, years, Path(folder))
+            _tell(land_cot(lake, by_code, texts, now), report)
+            _extend_reports(lake, source, reported, years, now)
 
 
-def _missing(
-    lake: Lake, source: str, market: Market, days: int, end: datetime
-) -> list[tuple[datetime, datetime]]:
-    """The spans up to ``end`` that a history of ``days`` sessions needs and the lake lacks."""
-    start = _history_start(market, days, end)
-    held = lake.reach(source, market.code)
-    if held is None:
-        return [(start, end)]
-    return [span for span in ((start, held[0]), (held[1], end)) if span[0] < span[1]]
+def _reports(
+    markets: Sequence[Market], also: Collection[str] = ()
+) -> Iterator[tuple[str, list[Market]]]:
+    """Each COT report that is wanted, with its markets: of their own kinds and ``also`` those."""
+    for kind in COT_KINDS:
+        wanted = [m for m in markets if m.cot_code and (kind in m.cot_reports or kind in also)]
+        if wanted:
+            for name in cftc_download.reports(kind):
+                yield name, wanted
 
 
-def _extend(lake: Lake, source: str, market: Market, start: datetime, until: datetime) -> None:
-    """Record that a span has landed whole: what a killed run left begun is asked for again."""
-    held = lake.reach(source, market.code) or (start, until)
-    lake.set_reach(source, market.code, min(start, held[0]), max(until, held[1]))
+def _report_years(
+    lake: Lake, source: str, markets: Sequence[Market], first: int, end: datetime
+) -> list[int]:
+    """Years of which a market lacks reports, and those of the last four weeks: still revised."""
+    begin = datetime(first, 1, 1, tzinfo=UTC)
+    looked_at = [(end - _REVISED, end)]
+    for market in markets:
+        for start, until in spans.lacking((begin, end), reach.held(lake, source, market.code)):
+            looked_at.append((max(begin, start - _REVISED), until))
+    years = {
+        year
+        for start, until in looked_at
+        for year in range(start.year, (until - timedelta(microseconds=1)).year + 1)
+    }
+    return sorted(years)
 
 
-def _history_start(market: Market, days: int, end: datetime) -> datetime:
-    """The start of the UTC day on which the ``days``-th last session before ``end`` opened."""
+def _extend_reports(
+    lake: Lake, source: str, markets: Sequence[Market], years: Sequence[int], end: datetime
+) -> None:
+    for market in markets:
+        for year in years:
+            whole = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+            reach.extend(lake, source, market.code, (whole[0], min(whole[1], end)))
+
+
+def recent(market: Market, days: int, end: datetime) -> Span:
+    """From the start of the UTC day on which the ``days``-th last session opened to ``end``."""
     first = end.date() - timedelta(days=2 * days + 14)
     table = calendars.sessions(market, first, end.date()).filter(pl.col("close_at") <= end)
     opened: datetime = table.tail(days)["open_at"].min()  # type: ignore[assignment]
-    return datetime.combine(opened.date(), time(0), UTC)
-
-
-def _first_report_year(lake: Lake, markets: Sequence[Market], end: datetime) -> int:
-    """The year to begin with: all of the history at first, then what is new or still revised."""
-    held = [lake.reach("cftc", market.code) for market in markets]
-    spans = [span for span in held if span]
-    if len(spans) < len(held) or not held:
-        return end.year - _COT_YEARS + 1
-    return (min(end, *(until for _, until in spans)) - timedelta(days=28)).year
+    return datetime.combine(opened.date(), time(0), UTC), end
 
 
 def _tell(results: Iterable[Landed | HydraError], report: Report) -> None:

@@ -5,7 +5,9 @@ Layout (``lake/README.md`` explains it to a person)::
     lake.json                     format and origin ("sample" or "vendor")
     raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.parquet
     batches/<batch>.json          what each batch brought, with the hash of every file
-    reach/<source>-<market>.json  the span that a vendor was asked for and that has landed
+    reach/<source>-<market>.json  the spans that a vendor was asked for and that have landed
+    reach/days-<dataset>.json     what the vendor says of each day that was asked for
+    downloads/                    vendors' files between their download and their landing
     derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
     hydra.duckdb, report.html, exports/
 
@@ -85,6 +87,10 @@ class Lake:
         return self.root / "hydra.duckdb"
 
     @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
     def marker(self) -> Path:
         return self.root / "lake.json"
 
@@ -113,14 +119,27 @@ class Lake:
         LakeError
             The lake holds data of the other origin.
         """
-        held = self.origin
-        if held is None or not any(self.batches.glob("*.json")):  # marked, but nothing landed
+        self.refuse_other(origin)
+        if self.origin != origin or not self._holds_something():
             write_whole(self.marker, json.dumps({"format": FORMAT, "origin": origin}) + "\n")
-        elif held != origin:
+
+    def refuse_other(self, origin: str) -> None:
+        """Make sure that the lake takes data of ``origin``; change nothing.
+
+        Raises
+        ------
+        LakeError
+            The lake holds data of the other origin.
+        """
+        held = self.origin
+        if held not in (None, origin) and self._holds_something():
             raise LakeError(
                 f"{self.root} holds {held} data and takes no {origin} data: "
                 "name another lake with --lake"
             )
+
+    def _holds_something(self) -> bool:
+        return any(self.batches.glob("*.json"))
 
     def partition(self, dataset: str, market: str, year: int, month: int) -> Path:
         """The folder of one dataset, market and month (of ``as_of``)."""
@@ -143,22 +162,6 @@ class Lake:
     def batch_records(self) -> list[dict[str, Any]]:
         """The record of every committed batch, oldest first."""
         return [json.loads(path.read_text()) for path in sorted(self.batches.glob("*.json"))]
-
-    def reach(self, source: str, market: str) -> tuple[datetime, datetime] | None:
-        """The span that a source was asked for of a market and that has landed whole."""
-        try:
-            span = json.loads(self._reach_file(source, market).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        return datetime.fromisoformat(span["from"]), datetime.fromisoformat(span["until"])
-
-    def set_reach(self, source: str, market: str, start: datetime, end: datetime) -> None:
-        """Record that all of the span has landed; not before it has."""
-        span = {"from": start.isoformat(), "until": end.isoformat()}
-        write_whole(self._reach_file(source, market), json.dumps(span) + "\n")
-
-    def _reach_file(self, source: str, market: str) -> Path:
-        return self.root / "reach" / f"{source}-{market}.json"
 
     @contextmanager
     def writing(self, now: datetime) -> Iterator[None]:

@@ -11,19 +11,33 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from etl.errors import LakeError, printable
 from etl.lake import HIVE_SCHEMA, Lake
-from etl.schemas import COMMON, LINEAGE, UTC, raw_schema, source_schema
+from etl.schemas import COMMON, COT_DATASETS, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
 _PARTITION = ["market", "year", "month"]
+
+_Frame = tuple[str, pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A file that is not committed yet, and the span of its rows' ``available_at``."""
+
+    path: Path
+    place: Path
+    first: datetime
+    last: datetime
 
 
 @dataclass
@@ -67,37 +81,44 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
     batch_id = _batch_id(lake, payload, now)
     staging = lake.staging / batch_id
     landed = Landed(payload.description)
-    files: dict[Path, Path] = {}
+    staged: list[_Staged] = []
     record_files: list[dict[str, object]] = []
     try:
-        for dataset, frame in payload.frames:
+        for dataset, frame in _ahead(payload.frames):
             if frame.schema != source_schema(dataset):
                 raise LakeError(
                     f"{payload.source} gave {dataset} in another schema than the lake's"
                 )
-            fresh = _fresh(lake, dataset, frame, now, files)
-            landed.known[dataset] += frame.height - fresh.height
-            for (market, year, month), rows in _partitions(fresh, now, batch_id):
-                number = len(files)
-                staged = staging / f"{dataset}-{number}.parquet"
-                place = (
-                    lake.partition(dataset, market, year, month) / f"{batch_id}-{number}.parquet"
+            landed.known[dataset] += frame.height
+            if dataset in COT_DATASETS:
+                frame = _fresh_reports(lake, dataset, frame, now)
+            for (market, year, month), rows in _partitions(frame):
+                folder = lake.partition(dataset, market, year, month)
+                fresh = _fresh(folder, rows, staged)
+                if fresh.is_empty():
+                    continue
+                number = len(staged)
+                file = _Staged(
+                    staging / f"{dataset}-{number}.parquet",
+                    folder / f"{batch_id}-{number}.parquet",
+                    *_span(fresh),
                 )
-                _write(rows, staged)
-                files[staged] = place
-                landed.rows[dataset] += rows.height
+                _write(fresh, now, batch_id, file.path)
+                staged.append(file)
+                landed.rows[dataset] += fresh.height
+                landed.known[dataset] -= fresh.height
                 record_files.append(
                     {
-                        "path": str(place.relative_to(lake.root)),
+                        "path": str(file.place.relative_to(lake.root)),
                         "dataset": dataset,
                         "market": market,
-                        "rows": rows.height,
-                        "sha256": hashlib.sha256(staged.read_bytes()).hexdigest(),
+                        "rows": fresh.height,
+                        "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
                     }
                 )
         landed.left_out.update(payload.left_out)
         landed.notes += payload.notes
-        if files:
+        if staged or payload.cost_usd:  # what was paid for is recorded, whatever it brought
             record = {
                 "batch_id": batch_id,
                 "source": payload.source,
@@ -106,9 +127,10 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 "ingested_at": now.isoformat(),
                 "rows": sum(landed.rows.values()),
                 "left_out": dict(landed.left_out),
+                "cost_usd": payload.cost_usd,
                 "files": record_files,
             }
-            lake.commit(batch_id, record, files)
+            lake.commit(batch_id, record, {file.path: file.place for file in staged})
     except OSError as error:
         raise LakeError(f"cannot write to the lake at {lake.root}: {error.strerror}") from error
     return landed
@@ -121,80 +143,79 @@ def _batch_id(lake: Lake, payload: Payload, now: datetime) -> str:
     return next(name for name in names if not (lake.batches / f"{name}.json").exists())
 
 
-def _write(rows: pl.DataFrame, path: Path) -> None:
+def _ahead(frames: Iterator[_Frame]) -> Iterator[_Frame]:
+    """The same frames; the next one is made while one is being landed."""
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        coming = worker.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = worker.submit(next, frames, None)
+            yield frame
+
+
+def _write(rows: pl.DataFrame, now: datetime, batch_id: str, path: Path) -> None:
+    stamped = rows.with_columns(
+        pl.lit(now).cast(LINEAGE["ingested_at"]).alias("ingested_at"),
+        pl.lit(batch_id).alias("batch_id"),
+    ).sort("available_at", maintain_order=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as handle:
-        rows.write_parquet(handle, compression="zstd", statistics=True)
+        stamped.write_parquet(handle, compression="zstd", statistics=True)
         handle.flush()
         os.fsync(handle.fileno())
 
 
-def _partitions(
-    frame: pl.DataFrame, now: datetime, batch_id: str
-) -> Iterator[tuple[tuple[str, int, int], pl.DataFrame]]:
-    stamped = frame.with_columns(
-        pl.lit(now).cast(LINEAGE["ingested_at"]).alias("ingested_at"),
-        pl.lit(batch_id).alias("batch_id"),
-        pl.col("as_of").dt.year().alias("year"),
-        pl.col("as_of").dt.month().alias("month"),
+def _partitions(frame: pl.DataFrame) -> list[tuple[tuple[Any, ...], pl.DataFrame]]:
+    """The rows of each (market, year, month), without these columns."""
+    months = frame.with_columns(
+        pl.col("as_of").dt.year().alias("year"), pl.col("as_of").dt.month().alias("month")
     )
-    parts = stamped.partition_by(_PARTITION, as_dict=True, include_key=True, maintain_order=True)
-    for (market, year, month), rows in sorted(parts.items()):
-        yield (market, year, month), rows.drop(_PARTITION).sort("available_at", maintain_order=True)
+    parts = months.partition_by(_PARTITION, as_dict=True, include_key=False, maintain_order=True)
+    return sorted(parts.items())
 
 
-def _fresh(
-    lake: Lake, dataset: str, frame: pl.DataFrame, now: datetime, files: dict[Path, Path]
-) -> pl.DataFrame:
-    """The rows of ``frame`` that neither the lake nor this batch has yet, each once."""
-    frame = frame.unique(maintain_order=True)
-    if frame.is_empty():
-        return frame
-    if dataset == "cot":
-        return _fresh_reports(lake, frame, now)
-    known = _known(lake, dataset, frame, files)
-    if known is None:
-        return frame
-    return frame.join(
-        known, on=list(frame.columns), how="anti", nulls_equal=True, maintain_order="left"
+def _fresh(folder: Path, rows: pl.DataFrame, staged: list[_Staged]) -> pl.DataFrame:
+    """The rows that neither the folder nor this batch has yet, each once."""
+    if rows.hash_rows().n_unique() < rows.height:  # hashes are quick, and equal rows have one
+        rows = rows.unique(maintain_order=True)
+    first, last = _span(rows)
+    paths = sorted(folder.glob("*.parquet"))
+    paths += [
+        file.path
+        for file in staged
+        if file.place.parent == folder and file.first <= last and first <= file.last
+    ]
+    if not paths:
+        return rows
+    known = (
+        pl.scan_parquet(paths, hive_partitioning=False, glob=False)
+        .filter(pl.col("available_at").is_between(first, last))
+        .select(rows.columns)
+        .collect()
     )
+    if known.is_empty():
+        return rows
+    return rows.join(known, on=rows.columns, how="anti", nulls_equal=True, maintain_order="left")
 
 
-def _known(
-    lake: Lake, dataset: str, frame: pl.DataFrame, files: dict[Path, Path]
-) -> pl.DataFrame | None:
-    """Rows of the months and instants that ``frame`` touches, landed or staged."""
-    months = frame.select(
-        "market", pl.col("as_of").dt.year().alias("year"), pl.col("as_of").dt.month().alias("month")
-    ).unique()
-    first, last = frame["available_at"].min(), frame["available_at"].max()
-    found: list[pl.DataFrame] = []
-    for market, year, month in months.sort(_PARTITION).iter_rows():
-        folder = lake.partition(dataset, market, year, month)
-        paths = sorted(folder.glob("*.parquet"))
-        paths += [staged for staged, place in files.items() if place.parent == folder]
-        if paths:
-            found.append(
-                pl.scan_parquet(paths, hive_partitioning=False, glob=False)
-                .filter(pl.col("available_at").is_between(first, last))
-                .with_columns(pl.lit(market).alias("market"))
-                .select(frame.columns)
-                .collect()
-            )
-    return pl.concat(found) if found else None
+def _span(rows: pl.DataFrame) -> tuple[datetime, datetime]:
+    """First and last instant at which a row became available; there is at least one."""
+    first, last = rows.select(
+        pl.col("available_at").min().alias("first"), pl.col("available_at").max().alias("last")
+    ).row(0)
+    return first, last
 
 
-def _fresh_reports(lake: Lake, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
+def _fresh_reports(lake: Lake, dataset: str, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
     """COT rows that differ from the newest vintage of their report, stamped with when seen."""
     key = ["market", "report", "report_date"]
     values = [c for c in frame.columns if c not in {*key, *COMMON, "release_estimated"}]
     frame = frame.unique(key, keep="last", maintain_order=True)
-    paths = [p for m in frame["market"].unique().sort() for p in lake.raw_files("cot", m)]
+    paths = [p for m in frame["market"].unique().sort() for p in lake.raw_files(dataset, m)]
     if not paths:
         return frame
     newest = (
         pl.read_parquet(paths, glob=False, hive_partitioning=True, hive_schema=HIVE_SCHEMA)
-        .select(list(raw_schema("cot")))
+        .select(list(raw_schema(dataset)))
         .sort("available_at", "ingested_at")
         .unique(key, keep="last", maintain_order=True)
     )

@@ -25,7 +25,10 @@ import polars as pl
 from etl.errors import BadInput
 from etl.outside import read_file
 
-__all__ = ["Market", "chosen", "market", "markets", "rate_on", "time_of_day"]
+__all__ = ["COT_KINDS", "Market", "chosen", "market", "markets", "rate_on", "time_of_day"]
+
+#: Kinds of COT report: by trader class as the CFTC counts commodities, everything, financials.
+COT_KINDS = ("disaggregated", "legacy", "financial")
 
 _FOLDER = Path(__file__).parent / "markets"
 _RATES = Path(__file__).parent / "risk_free.toml"
@@ -69,6 +72,7 @@ class Market:
     option_roots: tuple[str, ...] = ()
     european_roots: tuple[str, ...] = ()  # option roots that `exercise` does not hold for
     cot_code: str | None = None
+    cot_reports: tuple[str, ...] = ("disaggregated",)  # kinds of COT report that are downloaded
     min_open_interest: int = 50
     max_spread: float = 0.20
     min_strikes: int = 8
@@ -293,6 +297,14 @@ def _cot(value: Any) -> str:
     return str(value)
 
 
+def _cot_kinds(value: Any) -> tuple[str, ...]:
+    kinds = _texts(value)
+    for kind in kinds:
+        if kind not in COT_KINDS:
+            raise ValueError(f"{kind!r} is none of {', '.join(COT_KINDS)}")
+    return kinds
+
+
 def _said(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise ValueError("must be a table of texts")
@@ -363,6 +375,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "option_roots": _texts,
     "european_roots": _texts,
     "cot_code": _cot,
+    "cot_reports": _cot_kinds,
     "min_open_interest": _count(0),
     "max_spread": _share,
     "min_strikes": _count(3),

@@ -82,22 +82,41 @@ _OPTION_DEFINITION: Mapping[str, pl.DataType] = {
     "underlying_id": pl.Int64(),
 }
 
-#: Trader classes of the CFTC's disaggregated report, in its order.
-COT_CLASSES = ("prod_merc", "swap", "managed_money", "other_reportable", "nonreportable")
 
-_COT: Mapping[str, pl.DataType] = {
-    "report": pl.String(),  # "disaggregated_futures"
-    "report_date": pl.Date(),
-    "cot_code": pl.String(),  # six characters, "054642"
-    "name": pl.String(),
-    "open_interest": pl.Int64(),
-    **{
-        f"{trader}_{side}": pl.Int64()
-        for trader in COT_CLASSES
-        for side in ("long", "short", "spread")
-        if (trader, side) not in {("prod_merc", "spread"), ("nonreportable", "spread")}
-    },
-    "release_estimated": pl.Boolean(),  # the release date is not known and was taken late
+def _report(**has_spread: bool) -> Mapping[str, pl.DataType]:
+    """A report of the CFTC's by trader class; spreads are not told of every class."""
+    return {
+        "report": pl.String(),  # "disaggregated_futures", "disaggregated_combined", …
+        "report_date": pl.Date(),
+        "cot_code": pl.String(),  # six characters, "054642"
+        "name": pl.String(),
+        "open_interest": pl.Int64(),
+        **{
+            f"{trader}_{side}": pl.Int64()
+            for trader, spread in has_spread.items()
+            for side in ("long", "short", *(["spread"] if spread else []))
+        },
+        "release_estimated": pl.Boolean(),  # the release date is not known and was taken late
+    }
+
+
+#: The Commitments of Traders, a dataset a set of trader classes, each in the CFTC's order.
+COT_DATASETS: Mapping[str, Mapping[str, pl.DataType]] = {
+    "cot": _report(
+        prod_merc=False,
+        swap=True,
+        managed_money=True,
+        other_reportable=True,
+        nonreportable=False,
+    ),
+    "cot_legacy": _report(noncommercial=True, commercial=False, nonreportable=False),
+    "cot_financial": _report(
+        dealer=True,
+        asset_manager=True,
+        leveraged=True,
+        other_reportable=True,
+        nonreportable=False,
+    ),
 }
 
 DATASETS: Mapping[str, Mapping[str, pl.DataType]] = {
@@ -109,7 +128,7 @@ DATASETS: Mapping[str, Mapping[str, pl.DataType]] = {
     "option_definition": _OPTION_DEFINITION,
     "option_quote": {**_QUOTE, "underlying_price": pl.Float64()},
     "option_stat": _STAT,
-    "cot": _COT,
+    **COT_DATASETS,
 }
 
 

@@ -4,7 +4,9 @@ Greeks are Black-76 with the forward as the only thing that moves (strikes and v
 sticky strike).  ``quantity`` is a number of contracts, open interest or volume; ``multiplier`` the
 USD that one contract gains per quoted point.  Exposures are those of a holder of the contracts; a
 dealer's are these times `signs`, by one of the conventions that research uses, none of which is
-observed.
+observed.  `dealer_share` gives the convention ``cot`` its size and its side from the Commitments
+of Traders: dealers hold that share of each option's open interest, long of calls and short of
+puts, so their exposures are ``dealer_share`` times those of ``calls_long_puts_short``.
 
 Chains come in the ragged layout: chain ``i`` is rows ``offsets[i]`` up to ``offsets[i + 1]``.
 """
@@ -29,7 +31,15 @@ from mathlib._arrays import (
     in_blocks,
 )
 
-__all__ = ["CONVENTIONS", "ZeroGamma", "exposures", "exposures_of", "signs", "zero_gamma"]
+__all__ = [
+    "CONVENTIONS",
+    "ZeroGamma",
+    "dealer_share",
+    "exposures",
+    "exposures_of",
+    "signs",
+    "zero_gamma",
+]
 
 #: Sign of a dealer's position in calls and in puts.
 CONVENTIONS: dict[str, tuple[float, float]] = {
@@ -202,6 +212,47 @@ def signs(convention: str, is_call: ArrayLike) -> FloatArray:
         raise ValueError(f"convention {convention!r} is none of {', '.join(CONVENTIONS)}")
     call, put = CONVENTIONS[convention]
     return np.asarray(put + (call - put) * as_bool("is_call", is_call))
+
+
+def dealer_share(others_net: ArrayLike, open_interest: ArrayLike) -> FloatArray:
+    """Share of the open interest of options that dealers hold in net, by the COT report.
+
+    Let dealers hold a share ``s`` of every call's open interest and be short of the same share of
+    every put's (both the other way if ``s < 0``).  Counted in futures by their deltas, calls that
+    are held and puts that were sold are long, so dealers are long ``s * sum(OI * |delta|)``.  What
+    they are long of in all is what everyone else is short of, and ``sum(OI * |delta|)`` is the
+    open interest that the report counts; hence ``s = -others_net / open_interest``.
+
+    The report tells one number a market: how it is split among strikes and expiries, and between
+    calls held and puts sold, is the assumption and not the evidence.
+
+    Parameters
+    ----------
+    others_net : array_like
+        Long less short options of all who are not dealers, in futures by their deltas.
+    open_interest : array_like
+        Open interest of options, likewise: that of the combined report less futures only.
+
+    Returns
+    -------
+    ndarray
+        -1 to 1.  NaN where an input is, where there is no open interest, and where the net is
+        larger than it, so that the report does not add up.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not hold real numbers; the shapes do not broadcast.
+
+    References
+    ----------
+    .. [1] CFTC, "Disaggregated Commitments of Traders: Explanatory Notes": options are counted on
+       a futures-equivalent basis by the exchanges' deltas.
+    """
+    net, total = as_float("others_net", others_net), as_float("open_interest", open_interest)
+    with np.errstate(all="ignore"):
+        share = -net / total
+        return np.asarray(np.where((total > 0.0) & (np.abs(share) <= 1.0), share, np.nan))
 
 
 class _Chains:

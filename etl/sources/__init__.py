@@ -39,6 +39,8 @@ class Payload:
     notes : list of str
         What a person should know about the payload, without its description again; complete once
         the iterator has ended.
+    cost_usd : float or None
+        What the vendor asks for it; None where nobody is paid.
     """
 
     source: str
@@ -47,6 +49,7 @@ class Payload:
     frames: Iterator[tuple[str, pl.DataFrame]]
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    cost_usd: float | None = None
 
     def __post_init__(self) -> None:
         self.description = printable(self.description)  # it is kept, in UTF-8

@@ -47,13 +47,16 @@ from etl.sources import Payload, conform, file_sha256
 __all__ = ["SCHEMAS", "Header", "count", "peek", "read"]
 
 #: Records of a chunk take about this much memory before they become rows.
-_CHUNK_BYTES = 20_000_000
+_CHUNK_BYTES = 10_000_000
 #: Four bytes of zstd may stand for 128 kB: what is inflated at once stays under 16 MB.
 _READ_BYTES = 512
 _MAX_METADATA_BYTES = 1 << 28
 #: No vendor's file is so much smaller than what it unpacks to; past the first 64 MB it counts.
 _MAX_RATIO = 1000
 _UNPROVEN_BYTES = 1 << 26
+_HEADER_BYTES = 16
+_MAX_RECORD_BYTES = 4 * 255  # a record's first byte is its length in words of four
+_MAX_OTHER_RECORDS = 100_000  # each is looked at by itself
 
 _UNDEF_PRICE = databento_dbn.UNDEF_PRICE
 _EARLIEST_NS, _LATEST_NS = (
@@ -62,12 +65,21 @@ _EARLIEST_NS, _LATEST_NS = (
 _UNDEF_FLAGS = 255
 
 _MONTHS = "FGHJKMNQUVXZ"
-_FUTURE = rf"^(.+)[{_MONTHS}]\d{{1,2}}$"
 _NUMBER = re.compile("[0-9]{1,10}")
-_OPTION = rf"^(.+)[{_MONTHS}]\d{{1,2}} [CP]-?\d+$"
+_FUTURE = rf"^([^-: ]+)[{_MONTHS}]\d{{1,2}}$"
+_OPTION = rf"^([^-: ]+)[{_MONTHS}]\d{{1,2}} [CP]-?\d+$"
 #: Statistics about an instrument go on arriving for some days after it has expired.
 _AFTER_EXPIRY_DAYS = 7
 
+_InstrumentClass = databento_dbn.InstrumentClass
+_SPREADS = [
+    str(spread)
+    for spread in (
+        _InstrumentClass.FUTURE_SPREAD,
+        _InstrumentClass.OPTION_SPREAD,
+        _InstrumentClass.MIXED_SPREAD,
+    )
+]
 _SETTLEMENT = int(databento_dbn.StatType.SETTLEMENT_PRICE)
 _DELETED = int(databento_dbn.StatUpdateAction.DELETE)
 
@@ -137,7 +149,7 @@ def peek(path: Path) -> Header:
 
 
 def count(path: Path) -> int:
-    """Number of records in the file, which is read to its end.
+    """Number of records of the file's schema, read to the file's end.
 
     Raises
     ------
@@ -148,8 +160,9 @@ def count(path: Path) -> int:
         stream = _Bytes(path, file)
         metadata = stream.metadata()
         kind = _KINDS[_schema(path, metadata)]
+        layout = _layout(kind, metadata)
         return sum(
-            len(chunk) for chunk in _records(path, stream, _layout(kind, metadata), kind.rtype)
+            len(chunk) for chunk in _records(path, stream, layout, kind.rtype, left_out=Counter())
         )
 
 
@@ -178,8 +191,8 @@ def read(
     Returns
     -------
     Payload
-        Futures and options; bars of options, spreads, combinations, user-defined instruments
-        and other markets are left out and counted.
+        Futures and options; bars of options, spreads, combinations, user-defined instruments,
+        other markets and records of other types are left out and counted.
 
     Raises
     ------
@@ -212,7 +225,8 @@ def _frames(
         metadata = stream.metadata()
         decode = _decoder(header.schema, traded, metadata, instruments, payload)
         empty = True
-        for records in _records(path, stream, _layout(kind, metadata), kind.rtype):
+        layout = _layout(kind, metadata)
+        for records in _records(path, stream, layout, kind.rtype, payload.left_out):
             empty = False
             for dataset, frame in decode(records):
                 if not frame.is_empty():
@@ -253,8 +267,8 @@ class _Bytes:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
         self._file = file
-        self._buffer = bytearray()
         self._packed = self._inflated = 0
+        self._ahead = bytearray()
         magic = file.read(4)
         file.seek(0)
         self._zstd = magic == zstandard.FRAME_HEADER
@@ -263,17 +277,22 @@ class _Bytes:
             raise BadInput(f"{path}: {what}; give a .dbn or .dbn.zst file from Databento")
         self._frame = zstandard.ZstdDecompressor().decompressobj()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytearray:
         """``size`` bytes, or fewer at the end of the data."""
-        while len(self._buffer) < size and (more := self._file.read(_READ_BYTES)):
-            self._buffer += self._inflate(more) if self._zstd else more
-        if len(self._buffer) < size and self._zstd and not self._frame.eof:
+        taken, self._ahead = self._ahead, bytearray()
+        while len(taken) < size and (more := self._file.read(_READ_BYTES)):
+            taken += self._inflate(more) if self._zstd else more
+        if len(taken) < size and self._zstd and not self._frame.eof:
             raise BadInput(
                 f"{self._path}: breaks off in the middle of its zstd frame; download it again"
             )
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
+        self._ahead = taken[size:]
+        del taken[size:]
         return taken
+
+    def put_back(self, data: bytearray) -> None:
+        """Bytes that were read and come again."""
+        self._ahead = data + self._ahead
 
     def _inflate(self, data: bytes) -> bytes:
         parts = []
@@ -312,7 +331,7 @@ class _Bytes:
                 f"{self._path}: breaks off in the middle of its metadata; download it again"
             )
         try:
-            return databento_dbn.Metadata.decode(start + body, upgrade_policy=_AS_IS)
+            return databento_dbn.Metadata.decode(bytes(start + body), upgrade_policy=_AS_IS)
         except databento_dbn.DBNError:
             raise BadInput(f"{self._path}: its metadata is damaged; download it again") from None
 
@@ -330,20 +349,61 @@ def _layout(kind: _Kind, metadata: databento_dbn.Metadata) -> np.dtype[Any]:
     return layout
 
 
-def _records(path: Path, stream: _Bytes, dtype: np.dtype[Any], rtype: int) -> Iterator[_Records]:
-    """The records in chunks, each checked to be of the file's one type."""
-    size = max(_CHUNK_BYTES // dtype.itemsize, 1) * dtype.itemsize
-    while chunk := stream.read(size):
-        if len(chunk) % dtype.itemsize:
+def _records(
+    path: Path, stream: _Bytes, dtype: np.dtype[Any], rtype: int, left_out: Counter[str]
+) -> Iterator[_Records]:
+    """The records of the file's own type, in chunks; others are counted and passed over."""
+    while chunk := stream.read(max(_CHUNK_BYTES, _MAX_RECORD_BYTES)):
+        runs, end = _runs(path, chunk, dtype, rtype, left_out)
+        if end == 0:
             raise BadInput(f"{path}: breaks off in the middle of a record; download it again")
-        records = np.frombuffer(chunk, dtype)
-        alien = (records["rtype"] != rtype) | (records["length"] != dtype.itemsize // 4)
-        if alien.any():
+        stream.put_back(chunk[end:])
+        records = runs[0] if len(runs) == 1 else np.concatenate(runs)
+        if len(records):
+            yield records
+
+
+def _runs(
+    path: Path, chunk: bytearray, dtype: np.dtype[Any], rtype: int, left_out: Counter[str]
+) -> tuple[list[_Records], int]:
+    """The runs of records of one type in ``chunk``, and where its last whole record ends.
+
+    A record says how long it is, so one of a type that is not known here can be passed over too.
+    """
+    runs: list[_Records] = []
+    at = 0
+    while True:
+        whole = (len(chunk) - at) // dtype.itemsize
+        records = np.frombuffer(memoryview(chunk)[at:], dtype, whole)
+        run = _own_run(records, rtype)
+        runs.append(records[:run])
+        at += run * dtype.itemsize
+        if len(chunk) - at < _HEADER_BYTES:
+            return runs, at
+        length, other = 4 * chunk[at], chunk[at + 1]
+        if length < _HEADER_BYTES or (other == rtype and length != dtype.itemsize):
             raise BadInput(
-                f"{path}: a record is not of the schema that the file claims "
-                f"(rtype {records['rtype'][alien.argmax()]}, not {rtype}); download it again"
+                f"{path}: a record of type {other} says that it is {length} bytes long; "
+                "download it again"
             )
-        yield records
+        if len(chunk) - at < length:
+            return runs, at
+        left_out[f"record of type {other}"] += 1
+        if left_out[f"record of type {other}"] > _MAX_OTHER_RECORDS:
+            raise BadInput(f"{path}: holds records of type {other} for the most; give another file")
+        at += length
+
+
+def _own_run(records: _Records, rtype: int) -> int:
+    """How many records from the first on are of the type, looked for in steps that double."""
+    run, step = 0, 1
+    while run < len(records):
+        some = records[run : run + step]
+        own = (some["rtype"] == rtype) & (some["length"] == records.itemsize // 4)
+        if not own.all():
+            return run + int(own.argmin())
+        run, step = run + len(some), 2 * step
+    return run
 
 
 # --- values ------------------------------------------------------------------------------------
@@ -504,9 +564,7 @@ def _named_in_file(metadata: databento_dbn.Metadata, markets: Mapping[str, Marke
             .then(None)
             .when(symbol.str.starts_with("UD:"))
             .then(pl.lit("user-defined"))
-            .when(symbol.str.contains(_FUTURE) & ~symbol.str.contains("[-: ]"))
-            .then(pl.lit("other market"))
-            .when(symbol.str.contains(_OPTION))
+            .when(symbol.str.contains(_FUTURE) | symbol.str.contains(_OPTION))
             .then(pl.lit("other market"))
             .otherwise(pl.lit("spread"))
             .alias("named_reason"),
@@ -614,10 +672,12 @@ def _definitions(records: _Records, *, markets: Mapping[str, Market], payload: P
         pl.col("underlying_id").replace(0, None),
         pl.lit(payload.source).alias("source"),
     ).with_columns(
-        pl.when(pl.col("user_defined") != "N")
+        pl.when(pl.col("user_defined").ne_missing("N"))
         .then(pl.lit("user-defined"))
-        .when(~(is_future | is_option))
+        .when(pl.col("class").is_in(_SPREADS))
         .then(pl.lit("spread"))
+        .when(~(is_future | is_option).fill_null(False))
+        .then(pl.lit("neither future nor option"))
         .when(pl.col("market").is_null())
         .then(pl.lit("other market"))
         .when(is_option & pl.col("strike").is_null())
@@ -655,8 +715,8 @@ def _quotes(records: _Records, *, interval: bool, identify: _Identify, payload: 
     frame = identify(records, "ts_recv").with_columns(
         _price(records, "bid_px_00").alias("bid"),
         _price(records, "ask_px_00").alias("ask"),
-        pl.Series("bid_size", records["bid_sz_00"].astype(np.int64)),
-        pl.Series("ask_size", records["ask_sz_00"].astype(np.int64)),
+        _quantity(records, "bid_sz_00").alias("bid_size"),
+        _quantity(records, "ask_sz_00").alias("ask_size"),
         pl.Series("sequence", records["sequence"].astype(np.int64)),
         as_of.alias("as_of"),
         available_at.alias("available_at"),

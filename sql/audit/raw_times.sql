@@ -46,15 +46,15 @@ early_days as (
 
 early_reports as (
     select
-        'cot' as dataset, c.market,
+        c.dataset, c.market,
         format(
             'the report of {}, released {}',
-            c.report_date, strftime(r.available_at, '%Y-%m-%dT%H:%M:%SZ')
+            c.subject, strftime(r.available_at, '%Y-%m-%dT%H:%M:%SZ')
         ) as subject,
         c.as_of, c.available_at, 'known before its release' as reason
-    from landed.cot as c
-    join releases as r using (report_date)
-    where c.available_at < r.available_at
+    from instants as c
+    join releases as r on c.subject = r.report_date::varchar
+    where c.dataset like 'cot%' and c.available_at < r.available_at
 ),
 
 disordered as (

@@ -3,6 +3,14 @@
 with
 run as (select built_at from meta.builds),
 
+reports as (
+    select market, report, as_of, available_at from raw.cot
+    union all
+    select market, report, as_of, available_at from raw.cot_legacy
+    union all
+    select market, report, as_of, available_at from raw.cot_financial
+),
+
 sources as (
     select market, 'futures' as source, 'session' as clock, max(as_of) as as_of,
         max(available_at) as available_at
@@ -13,9 +21,13 @@ sources as (
     from features.chain_v1
     group by market, price_source
     union all
-    select market, 'cot', 'release', max(as_of), max(available_at)
-    from features.cot_v1
-    group by market
+    select
+        market, if(
+            report = 'disaggregated_futures', 'cot', 'cot_' || replace(report, 'disaggregated_', '')
+        ), 'release',
+        max(as_of), max(available_at)
+    from reports
+    group by market, report
 )
 
 select

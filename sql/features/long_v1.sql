@@ -9,7 +9,7 @@
 --   vintage is kept that was the newest when it appeared. A question at t uses rows with as_of
 --   and available_at at or before t.
 -- sources: features.futures_v1, features.surface_v1, features.surface_grid_v1,
---   features.moments_v1, features.flow_v1, features.cot_v1
+--   features.moments_v1, features.flow_v1, features.flow_cot_v1, features.cot_v1
 -- max_age: 1 session, or for cot 1 release
 --
 -- columns:
@@ -145,13 +145,22 @@ options as (
     ) as measured
 ),
 
+conventions as (
+    select *, false as is_missing
+    from features.flow_v1
+    union all by name
+    select *, dealer_share is null as is_missing
+    from features.flow_cot_v1
+),
+
 totals as (
     select
         f.market, f.as_of, f.available_at,
-        if(s.is_thin, 'degraded', 'full') as quality,
+        case when f.is_missing then 'missing' when s.is_thin then 'degraded' else 'full' end
+            as quality,
         f.convention, if(f.weight = 'open_interest', 'oi', 'volume') as weight,
         f.gex, f.vanna_flow as vanna, f.charm_flow as charm, f.zero_gamma
-    from features.flow_v1 as f
+    from conventions as f
     join surfaces as s using (market, session_date, price_source, as_of)
     where f.scope = 'total' and f.price_source = 'quote'
 ),
@@ -176,7 +185,7 @@ positions as (
     select
         market, as_of, available_at,
         'full' as quality,
-        columns('^(open_interest|.*_net|.*_share|.*_percentile_3y)$')::double as "cot_\1"
+        columns('^(.*open_interest|.*_net|.*_share|.*_percentile_3y)$')::double as "cot_\1"
     from features.cot_v1
     where report = 'disaggregated_futures'
 ),

@@ -17,11 +17,22 @@ futures as (
     group by market
 ),
 
+every_report as (
+    select market, report, report_date from raw.cot
+    union all
+    select market, report, report_date from raw.cot_legacy
+    union all
+    select market, report, report_date from raw.cot_financial
+),
+
 reports as (
-    select market, 'cot' as source,
+    select
+        market, if(
+            report = 'disaggregated_futures', 'cot', 'cot_' || replace(report, 'disaggregated_', '')
+        ) as source,
         format('{} reports, {} vintages', count(distinct report_date), count(*)) as detail
-    from features.cot_v1
-    group by market
+    from every_report
+    group by market, report
 ),
 
 details as (

@@ -171,6 +171,23 @@ def test_a_derived_table_that_reads_past_the_cut_off_is_caught(
     assert "known only later: raw.futures_stat ZO" in line
 
 
+def test_a_flow_by_a_report_that_was_not_out_is_caught(tmp_path: Path, plant: Plant) -> None:
+    """The report of the Tuesday is released on the Friday after the session."""
+    plant(
+        "features/flow_cot_v1.sql",
+        "on f.market = r.market and f.as_of >= r.available_at\n",
+        "on f.market = r.market and f.as_of >= r.as_of\n",
+    )
+    lake, now = Lake(tmp_path / "lake"), datetime(2025, 3, 8, 12, tzinfo=UTC)
+    with lake.writing(now):
+        jobs.land_sample(lake, [MARKETS["ZO"]], 3, now, lambda line: None)
+    run(lake, now)
+    lines = found(lake, "--samples", "0", "--at", "2025-03-06T19:15:00Z")
+    assert [x for x in lines if x.startswith("features.flow_cot_v1: known after its cut-off: ")]
+    (line,) = [x for x in lines if "replay" in x and "ZO flow_gex_cot_oi as_of" in x]
+    assert "features.flow_cot_v1" in line
+
+
 @pytest.mark.parametrize(
     ("dataset", "length", "reason"),
     [

@@ -140,7 +140,7 @@ def test_markets_are_listed(lake: Path) -> None:
         ("status", 3, "no database yet"),
         ("check", 3, "no database yet"),
         ("build", 7, "is empty: land something first (hydra daily)"),
-        ("daily --source databento", 3, "set DATABENTO_API_KEY, or use --source sample"),
+        ("daily --source databento", 3, "no Databento key: set DATABENTO_API_KEY"),
         ("daily --market LE", 3, "the sample vendor has no LE: it has HE, ZO"),
         ("daily --source sample --market LE", 3, "the sample vendor has no LE: it has HE, ZO"),
         ("daily --source sample --market HEE", 3, "unknown market 'HEE': did you mean HE?"),
@@ -177,6 +177,12 @@ def test_a_lake_below_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = hydra(tmp_path / "file" / "lake", "build")
     assert "cannot write to the lake at" in refused(result, 7)
+
+
+def test_the_sample_has_no_other_cot_report(lake: Path) -> None:
+    result = hydra(lake, "daily", "--source", "sample", "--cot", "legacy")
+    assert "the sample vendor has no legacy COT report" in refused(result, 3)
+    assert not lake.exists()
 
 
 def test_debug_shows_where_an_error_came_from(lake: Path) -> None:
@@ -374,7 +380,8 @@ def test_daily_twice_adds_nothing_and_serves(own_lake: Any) -> None:
     assert "SAMPLE DATA" in result.stdout
     assert "HE: 0 sessions derived" in result.stderr
     assert sorted(os.listdir(root / "exports")) == [
-        f"sample_daily_v1.{kind}" for kind in ("csv", "parquet")
+        "datapackage.json",
+        *(f"sample_daily_v1.{kind}" for kind in ("csv", "parquet")),
     ]
     first = {path: path.read_bytes() for path in (root / "exports").iterdir()}
     quiet = hydra(root, "-q", "daily", "--source", "sample", "--days", 12)
@@ -390,7 +397,7 @@ def test_status_shows_each_market_and_source(sample_lake: Any) -> None:
     first, *rest = result.stdout.splitlines()
     assert first == f"{sample_lake.lake.root}: SAMPLE DATA: synthetic, of no real market"
     shown = [tuple(line.split()[:2]) for line in rest]
-    sources = ("cot", "futures", "options_quote", "options_settlement")
+    sources = ("cot", "cot_combined", "futures", "options_quote", "options_settlement")
     assert shown == [(market, source) for market in ("HE", "ZO") for source in sources]
 
 
@@ -469,7 +476,7 @@ def test_it_runs_from_any_folder_on_the_lake_of_the_environment(
     words = ["export", "features.daily_v1", "-o", "x.csv"]
     done = run(*words, cwd=tmp_path, HYDRA_LAKE=str(sample_lake.lake.root))
     assert done.returncode == 0, done.stderr
-    assert os.listdir(tmp_path) == ["x.csv"]
+    assert sorted(os.listdir(tmp_path)) == ["datapackage.json", "x.csv"]
 
 
 def test_a_process_exits_with_the_code_and_one_line(tmp_path: Path) -> None:

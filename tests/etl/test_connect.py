@@ -29,6 +29,16 @@ def test_it_is_for_reading_only(sample_lake) -> None:
     connection.close()
 
 
+def test_several_are_open_at_once(sample_lake) -> None:
+    connections = [etl.connect(sample_lake.lake.root) for _ in range(2)]
+    connections.pop().close()
+    (one,) = connections
+    vol = "select implied_vol(2.1, 84.0, 86.0, 0.2, 0.04, true, true).vol"
+    assert one.sql(vol).fetchall()[0][0] > 0
+    assert one.sql("from features_at('HE', now())").fetchall()
+    one.close()
+
+
 def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no database yet"):
         etl.connect(tmp_path)

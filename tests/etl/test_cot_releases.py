@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from etl.cot_releases import COVERED_TO, release_day, releases, report_as_of
+from etl.cot_releases import COVERED_TO, release_day, releases, report_as_of, runs_out
 
 NEW_YORK = ZoneInfo("America/New_York")
 DATA = Path(__file__).parents[2] / "../shared/data/cot"
@@ -163,6 +163,14 @@ def test_beyond_the_table_the_rule_gives_an_estimate() -> None:
     assert COVERED_TO.isoformat() == "2027-12-31"
     assert release_day(date(2027, 12, 28)) == (date(2028, 1, 3), False)
     assert release_day(date(2028, 1, 4)) == (date(2028, 1, 7), True)
+
+
+def test_half_a_year_before_its_end_the_table_says_so() -> None:
+    assert runs_out(date(2027, 7, 3)) is None
+    for today in (date(2027, 7, 4), date(2028, 3, 1)):
+        line = runs_out(today)
+        assert line is not None
+        assert line.startswith("the COT release calendar covers reports to 2027-12-31: later ones")
 
 
 def test_as_of_is_the_close_of_business_in_washington() -> None:

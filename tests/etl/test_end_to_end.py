@@ -250,6 +250,65 @@ def test_flows_equal_a_slow_sum_over_the_options(sample_lake) -> None:
         assert found[convention] == pytest.approx(gex, rel=1e-9)
 
 
+def test_options_of_each_class_are_the_worlds(sample_lake) -> None:
+    names = {
+        "Prod_Merc": "prod_merc",
+        "Swap": "swap",
+        "M_Money": "managed_money",
+        "Other_Rept": "other_reportable",
+        "NonRept": "nonreportable",
+    }
+    with sample_lake.connect() as connection:
+        reports = connection.sql("from features.cot_v1").pl()
+    for code in ("HE", "ZO"):
+        truth = sample.cot_options(sample_lake.markets[code].cot_code, 2025)
+        total = truth.group_by("report_date").agg(pl.sum("long"))
+        of = reports.filter(market=code)
+        assert of.height == 2 * 166  # each report of four years, futures only and combined
+        of = of.join(total, on="report_date")
+        assert of["options_open_interest"].equals(of["long"], check_names=False)
+        for trader, ours in names.items():
+            held = of.drop("long").join(truth.filter(trader=trader), on="report_date")
+            for side in ("long", "short"):
+                assert (held[f"{ours}_options_{side}"] == held[side]).all()
+        share = of["swap_options_net"] / of["options_open_interest"]
+        assert (of["dealer_options_share"] - share).abs().max() < 1e-12
+        assert 0.01 < of["dealer_options_share"].abs().max() < 1
+
+
+def test_flows_by_cot_are_those_of_dealers_who_hold_their_share(sample_lake) -> None:
+    """Each total again, from the strikes: dealers' contracts, then their exposures."""
+    with sample_lake.connect() as connection:
+        flows = connection.sql("from features.flow_cot_v1 where scope = 'total'").pl()
+        strikes = connection.sql(
+            "from features.flow_by_strike_v1 "
+            "where convention = 'calls_long_puts_short' and weight = 'open_interest'"
+        ).pl()
+        reports = connection.sql("from features.cot_v1 where report = 'disaggregated_futures'").pl()
+        latest = connection.sql(
+            "select market, value, quality from answers_at('2025-03-14T12:00:00Z') "
+            "where feature_name = 'flow_gex_cot_oi' order by market"
+        ).fetchall()
+    assert flows.height > 40
+    key = ["market", "session_date", "price_source", "as_of"]
+    by_key = dict(strikes.group_by(key))
+    for row in flows.iter_rows(named=True):
+        known = reports.filter(
+            (pl.col("market") == row["market"]) & (pl.col("available_at") <= row["as_of"])
+        ).sort("report_date")
+        newest = known.row(-1, named=True)
+        assert row["report_date"] == newest["report_date"]
+        assert row["available_at"] <= row["as_of"]
+        held = by_key[tuple(row[name] for name in key)]
+        for measure in ("gex", "vanna_flow", "charm_flow"):
+            expected = (held[measure] * newest["dealer_options_share"]).sum()
+            assert row[measure] == pytest.approx(expected, rel=1e-9)
+    quoted = flows.filter(price_source="quote").sort("market", "as_of")
+    newest_gex = quoted.group_by("market", maintain_order=True).last()["gex"].to_list()
+    assert [value for _, value, _ in latest] == newest_gex
+    assert {quality for *_, quality in latest} <= {"full", "degraded"}
+
+
 def test_sample_data_says_so(sample_lake) -> None:
     with sample_lake.connect() as connection:
         assert connection.sql("select origin from meta.builds").fetchall() == [("sample",)]

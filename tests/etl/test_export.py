@@ -201,7 +201,7 @@ def test_hostile_names_are_refused_and_do_no_harm(
 @pytest.mark.parametrize("name", ["o'brien.csv", 'say "x".csv', "a;b--.csv", "ü b.csv", "*.csv"])
 def test_a_file_may_have_any_name(sample_lake: Any, tmp_path: Path, name: str) -> None:
     export(sample_lake.lake.database, WIDE, "csv", tmp_path / name)
-    assert os.listdir(tmp_path) == [name]
+    assert sorted(os.listdir(tmp_path)) == sorted([name, "datapackage.json"])
 
 
 @pytest.mark.parametrize(
@@ -263,6 +263,13 @@ def test_a_database_that_is_none_is_named(tmp_path: Path, content: bytes) -> Non
 # --- a whole file or none -----------------------------------------------------------------------
 
 
+_META = {
+    "builds": "'vendor' as origin, now() as built_at",
+    "features": "'' as feature_name, '' as unit",
+    "sql_versions": "'x_v1' as view_name, '' as status, '' as sentence, '' as sha256",
+}
+
+
 @pytest.fixture
 def torn(tmp_path: Path) -> Path:
     """A database with a view on files that are gone, and one that fails in its midst."""
@@ -270,8 +277,10 @@ def torn(tmp_path: Path) -> Path:
     parquet = tmp_path / "gone.parquet"
     pl.DataFrame({"market": ["HE"]}).write_parquet(parquet)
     with duckdb.connect(str(path)) as connection:
-        for schema in ("features", "raw"):
+        for schema in ("features", "raw", "meta"):
             connection.execute(f"create schema {schema}")
+        for table, columns in _META.items():
+            connection.execute(f"create table meta.{table} as select {columns}")
         connection.execute(f"create view raw.gone as from read_parquet('{parquet}')")
         failing = "case when i = 99999 then error('of the view') else i end"
         connection.execute(

@@ -13,14 +13,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from etl import jobs
-from etl.errors import BadInput, CostLimit, HydraError, LakeError, VendorError
+from etl import jobs, reach
+from etl.errors import BadInput, HydraError, LakeError
 from etl.lake import HIVE_SCHEMA, Lake
 from etl.landing import Landed
 from etl.market import Market, markets
 from etl.schemas import LINEAGE, raw_schema
 from etl.sources import sample
-from etl.sources.databento_api import Fetched
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
 START, END = datetime(2025, 3, 12, tzinfo=UTC), datetime(2025, 3, 14, tzinfo=UTC)
@@ -292,12 +291,12 @@ def test_what_has_landed_is_not_made_again(
     land_sample(lake, known)
     land_sample(lake, known, now=NOW + day)
     land_sample(lake, known, now=NOW)  # the clock went back
-    assert lake.reach("sample", "HE") == (START, END + day)
+    assert reach.held(lake, "sample", "HE") == [(START, END + day)]
     land_sample(lake, known, days=3, now=NOW + day)
     assert made == [(END, END + day)]
     land_sample(lake, known, days=5, now=NOW + day)
     assert made[1:] == [(START - 2 * day, START)]
-    assert lake.reach("sample", "HE") == (START - 2 * day, END + day)
+    assert reach.held(lake, "sample", "HE") == [(START - 2 * day, END + day)]
 
 
 @pytest.mark.parametrize("days", [2, 4])
@@ -370,99 +369,84 @@ def test_a_lake_of_vendor_data_takes_no_sample(
         land_sample(lake, known)
 
 
-# --- the vendors --------------------------------------------------------------------------------
+# --- the CFTC -----------------------------------------------------------------------------------
 
 
-class Vendors:
-    """Databento and the CFTC, answering with the sample vendor's files."""
+class Cftc:
+    """The CFTC, answering with the sample vendor's files."""
 
     def __init__(self, zips: list[Path]) -> None:
         self.zips = zips
-        self.asked: list[tuple[str, datetime, datetime]] = []
-        self.years: list[list[int]] = []
-        self.fails: HydraError | None = None
-        self.has_until = datetime(9999, 1, 1, tzinfo=UTC)
+        self.years: dict[str, list[list[int]]] = {}
 
-    def fetch(
-        self, market: Market, start: datetime, end: datetime, folder: Path, key: str, **_: Any
-    ) -> Fetched:
-        self.asked.append((market.code, start, end))
-        if self.fails:
-            raise self.fails
-        until = min(end, max(start, self.has_until))
-        files = sample.fetch(market, start, until, folder) if start < until else []
-        return Fetched(files, until)
-
-    def fetch_cot(self, years: range, folder: Path) -> list[Path]:
-        self.years.append(list(years))
+    def fetch(self, report: str, years: list[int], folder: Path) -> list[Path]:
+        self.years.setdefault(report, []).append(list(years))
         return self.zips
 
 
 @pytest.fixture
-def vendors(monkeypatch: pytest.MonkeyPatch, zips: list[Path]) -> Vendors:
-    both = Vendors(zips)
-    monkeypatch.setattr(jobs.databento_api, "fetch", both.fetch)
-    monkeypatch.setattr(jobs.cftc, "fetch", both.fetch_cot)
-    return both
+def commission(monkeypatch: pytest.MonkeyPatch, zips: list[Path]) -> Cftc:
+    made = Cftc(zips)
+    monkeypatch.setattr(jobs.cftc_download, "fetch", made.fetch)
+    return made
 
 
-def land_vendors(
-    lake: Lake, known: dict[str, Market], codes: str = "HE", now: datetime = NOW
+def land_reports(
+    lake: Lake, known: dict[str, Market], now: datetime = NOW, codes: str = "HE", **options: Any
 ) -> list[str]:
     said: list[str] = []
     with lake.writing(now):
         chosen = [known[code] for code in codes.split()]
-        jobs.land_vendors(lake, chosen, 2, now, "db-secret", 5.0, said.append)
+        jobs.land_reports(lake, chosen, now, said.append, **options)
     return said
 
 
-def test_vendors_are_asked_for_what_is_missing(
-    lake: Lake, known: dict[str, Market], vendors: Vendors
+def test_reports_are_asked_for_that_are_missing_or_may_be_revised(
+    lake: Lake, known: dict[str, Market], commission: Cftc
 ) -> None:
-    said = land_vendors(lake, known)
-    later = NOW + timedelta(days=3)
-    said += land_vendors(lake, known, now=later)
-    assert vendors.asked == [("HE", START, NOW), ("HE", NOW, later)]
-    assert vendors.years == [[2022, 2023, 2024, 2025], [2025]]
+    land_reports(lake, known)
+    land_reports(lake, known, NOW + timedelta(days=3))
+    land_reports(lake, known, datetime(2026, 1, 9, tzinfo=UTC))
+    land_reports(lake, known, datetime(2026, 3, 9, tzinfo=UTC))
+    years = [[2022, 2023, 2024, 2025], [2025], [2025, 2026], [2025, 2026]]
+    assert commission.years == {"disaggregated_futures": years, "disaggregated_combined": years}
     assert lake.origin == "vendor"
-    assert "secret" not in "".join(said)
-    assert not [p for p in lake.root.rglob("*.json") if "secret" in p.read_text()]
+    land_reports(lake, known, datetime(2026, 3, 9, tzinfo=UTC), first_year=2019)
+    land_reports(lake, known, datetime(2026, 3, 9, tzinfo=UTC), first_year=2019)
+    assert commission.years["disaggregated_combined"][4:] == [[2019, 2020, 2021, 2026], [2026]]
+    land_reports(lake, known, datetime(2026, 3, 9, tzinfo=UTC), first_year=1999)
+    assert commission.years["disaggregated_combined"][-1] == [*range(2006, 2019), 2026]
 
 
-def test_what_a_vendor_has_not_yet_is_asked_for_the_next_time(
-    lake: Lake, known: dict[str, Market], vendors: Vendors
+def test_a_market_without_reports_is_passed_over(
+    lake: Lake, known: dict[str, Market], commission: Cftc
 ) -> None:
-    vendors.has_until = NOW - timedelta(hours=9)
-    later = NOW + timedelta(days=1)
-    land_vendors(lake, known)
-    land_vendors(lake, known, now=later)
-    assert vendors.asked == [("HE", START, NOW), ("HE", vendors.has_until, later)]
+    land_reports(lake, known, codes="SPX")
+    assert commission.years == {}
 
 
-def test_what_a_vendor_failed_to_give_is_asked_for_again(
-    lake: Lake, known: dict[str, Market], vendors: Vendors
-) -> None:
-    for error in (VendorError("busy"), CostLimit("too dear")):
-        vendors.fails = error
-        with pytest.raises(type(error)):
-            land_vendors(lake, known)
-    vendors.fails = None
-    land_vendors(lake, known)
-    assert vendors.asked == [("HE", START, NOW)] * 3
-
-
-def test_a_market_that_is_not_at_databento_is_passed_over(
-    lake: Lake, known: dict[str, Market], vendors: Vendors
-) -> None:
-    land_vendors(lake, known, "SPX")
-    assert vendors.asked == vendors.years == []
-
-
-def test_a_vendor_file_that_is_refused_ends_the_run(
-    lake: Lake, known: dict[str, Market], vendors: Vendors, tmp_path: Path
+def test_a_zip_that_is_refused_ends_the_run(
+    lake: Lake, known: dict[str, Market], commission: Cftc, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.zip"
     page.write_text("<html>")
-    vendors.zips = [page]
+    commission.zips = [page]
     with pytest.raises(BadInput, match=r"page\.zip: is an HTML page"):
-        land_vendors(lake, known)
+        land_reports(lake, known)
+    assert reach.held(lake, "cftc-disaggregated_futures", "HE") == []
+
+
+def test_reports_are_of_the_kinds_that_markets_and_the_run_name(
+    lake: Lake, known: dict[str, Market], commission: Cftc
+) -> None:
+    commission.zips = []
+    land_reports(lake, known, codes="HE ES")
+    assert set(commission.years) == {
+        f"{kind}_{scope}"
+        for kind in ("disaggregated", "financial")
+        for scope in ("futures", "combined")
+    }
+    land_reports(lake, known, codes="HE ES", cot_kinds=["legacy"])
+    legacy = [[2022, 2023, 2024, 2025]]  # all of the history, since it is new
+    assert commission.years["legacy_futures"] == commission.years["legacy_combined"] == legacy
+    assert commission.years["financial_futures"][1:] == [[2025]]

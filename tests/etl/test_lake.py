@@ -69,7 +69,6 @@ def test_opening_a_lake_reads_and_makes_nothing(lake: Lake) -> None:
     assert lake.raw_files() == []
     assert lake.batch_records() == []
     assert lake.first_day("HE") is None
-    assert lake.reach("sample", "HE") is None
     assert not lake.root.exists()
 
 
@@ -96,15 +95,6 @@ def test_what_landed_is_found_by_dataset_and_market(lake: Lake) -> None:
     assert len(lake.raw_files("cot")) == 3
     assert len(lake.raw_files()) == 4
     assert lake.first_day("HE") == date(2024, 2, 1)
-
-
-def test_reach_is_what_was_recorded_of_a_source_and_market(lake: Lake) -> None:
-    first, last = datetime(2025, 3, 5, tzinfo=UTC), datetime(2025, 3, 9, 18, tzinfo=UTC)
-    lake.set_reach("databento", "HE", NOW, NOW)
-    lake.set_reach("databento", "HE", first, last)
-    assert lake.reach("databento", "HE") == (first, last)
-    assert lake.reach("databento", "LE") is None
-    assert lake.reach("sample", "HE") is None
 
 
 # --- origin -------------------------------------------------------------------------------------

@@ -269,6 +269,22 @@ def test_nothing_of_a_damaged_payload_lands(lake: Lake) -> None:
         assert not list(lake.staging.iterdir())
 
 
+def test_frames_are_made_no_more_than_one_ahead(lake: Lake) -> None:
+    """So that memory is bounded by the frame, however long the payload is."""
+    given = payload(*([bar(day)] for day in range(20)))
+    frames, staged = given.frames, []
+
+    def watched() -> Iterator[tuple[str, pl.DataFrame]]:
+        for frame in frames:
+            staged.append(len(list(lake.staging.rglob("*.parquet"))))
+            yield frame
+
+    given.frames = watched()
+    put(lake, given)
+    assert len(staged) == 20
+    assert all(landed >= number - 1 for number, landed in enumerate(staged))
+
+
 def test_a_refused_first_file_does_not_decide_what_a_lake_is_for(lake: Lake) -> None:
     with pytest.raises(BadInput):
         put(lake, broken([bar(1)]))

@@ -68,7 +68,7 @@ def test_every_market_is_bundled() -> None:
         ("CL", 1000, 0.01, "american", "067651"),
         ("NG", 10_000, 0.001, "european", "023651"),
         ("GC", 100, 0.1, "american", "088691"),
-        ("ES", 50, 0.25, "american", None),
+        ("ES", 50, 0.25, "american", "13874A"),
         ("SPX", 100, 0.01, "european", None),
     ],
 )
@@ -166,6 +166,11 @@ def test_a_further_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ('["OKE"]', '["OKE"]\noption_parents = ["OKE"]', "'OKE' must end in .OPT"),
         ('["OKE"]', '["OKE"]\neuropean_roots = ["XX"]', "'XX' is not among option_roots"),
         ('["OKE"]', '["OKE"]\ncot_code = "1612"', "must have six characters"),
+        (
+            '["OKE"]',
+            '["OKE"]\ncot_reports = ["tff"]',
+            "is none of disaggregated, legacy, financial",
+        ),
         ('["OKE"]', '["OKE"]\nmin_strikes = 2', "must be a whole number, 3 or more"),
         ('["OKE"]', '["OKE"]\nmax_spread = 20', "is a share of the mid"),
         ('["OKE"]', '["OKE"]\ndatabento_dataset = "GLBX.MDP3"', "'futures_parents' is missing"),

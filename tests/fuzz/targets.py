@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
@@ -23,6 +24,7 @@ from etl import calendars, engine, jobs
 from etl.build import build
 from etl.cli import main
 from etl.derive import derive
+from etl.errors import HydraError
 from etl.jobs import known_instruments
 from etl.lake import Lake
 from etl.landing import land
@@ -69,6 +71,8 @@ def _dbn(data: bytes, folder: Path) -> None:
 
 
 def _cot_text(data: bytes, folder: Path) -> None:
+    with suppress(HydraError):  # without a zip around it, the same
+        _land(cftc.read(data, _bundled()), folder)
     _cot_zip(seeds.zipped(data), folder)
 
 

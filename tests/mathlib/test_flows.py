@@ -235,3 +235,29 @@ def test_no_floats_raise(table: list[tuple[Any, ...]], cut: int) -> None:
     np.testing.assert_array_equal(status == ZeroGamma.SOLVED, np.isfinite(scale))
     assert np.all((scale[status == 0] >= 0.5) & (scale[status == 0] <= 2.0))
     flows.exposures(f, k, t, vol, r, is_call, q, 400.0)
+
+
+def test_dealers_share_is_the_net_delta_that_they_must_hold() -> None:
+    """Give dealers a share of every option, count deltas, and get the share back."""
+    delta = np.abs(black76.delta(**OPTION))
+    open_interest = np.array([120.0, 300.0, 500.0, 250.0, 80.0])
+    sign = flows.signs("calls_long_puts_short", OPTION["is_call"])
+    for share in (-1.0, -0.3, 0.0, 0.4, 1.0):
+        held = share * sign * open_interest
+        net = np.sum(held * black76.delta(**OPTION))
+        found = flows.dealer_share(-net, np.sum(open_interest * delta))
+        assert found == pytest.approx(share)
+        exposures = flows.exposures(**OPTION, quantity=held, multiplier=400.0)
+        others = flows.exposures(**OPTION, quantity=sign * open_interest, multiplier=400.0)
+        np.testing.assert_allclose(exposures["gex"], found * others["gex"], atol=1e-9)
+
+
+def test_dealers_share_that_cannot_be_is_nan() -> None:
+    net = [10.0, 11.0, -10.0, 0.0, 5.0, np.nan, 5.0, 1.0]
+    total = [10.0, 10.0, 10.0, 10.0, 0.0, 10.0, np.nan, -10.0]
+    expected = [-1.0, np.nan, 1.0, 0.0, np.nan, np.nan, np.nan, np.nan]
+    np.testing.assert_array_equal(flows.dealer_share(net, total), expected)
+    with pytest.raises(TypeError, match="others_net must hold real numbers"):
+        flows.dealer_share("short", 10.0)
+    with pytest.raises(ValueError, match="broadcast"):
+        flows.dealer_share([1.0, 2.0], [1.0, 2.0, 3.0])

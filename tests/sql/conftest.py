@@ -38,6 +38,8 @@ _DEFAULTS: Mapping[str, Row] = {
     "option_quote": {"feed": "stream", "bid_size": 1, "ask_size": 1, "sequence": 0},
     "option_stat": {"is_deleted": False, "stat_flags": 0, "sequence": 0},
     "cot": {"report": "disaggregated_futures", "release_estimated": False},
+    "cot_legacy": {"report": "legacy_futures", "release_estimated": False},
+    "cot_financial": {"report": "financial_futures", "release_estimated": False},
 }
 
 SETTLEMENT, VOLUME, OPEN_INTEREST = 3, 6, 9

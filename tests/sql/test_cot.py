@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mathlib import flows
+
 CLASSES = ("prod_merc", "swap", "managed_money", "other_reportable", "nonreportable")
 TUESDAY = date(2025, 3, 4)
 FRIDAY = datetime(2025, 3, 7, 20, 30, tzinfo=UTC)
@@ -125,3 +127,108 @@ def test_an_estimated_release_says_so(bench) -> None:
     report(bench, release_estimated=True)
     (row,) = bench.build("cot_v1")
     assert row["release_estimated"]
+
+
+# --- options ------------------------------------------------------------------------------------
+
+SPREADING = ("swap", "managed_money", "other_reportable")
+#: What each class holds in options: long, short, and how much of it the report calls a spread.
+OPTIONS = {
+    "prod_merc": (20, 90, 0),
+    "swap": (70, 15, 10),
+    "managed_money": (30, 25, 25),
+    "other_reportable": (14, 8, 3),
+    "nonreportable": (6, 2, 0),
+}
+TOTAL = 140
+
+
+def futures_and_combined(bench, day: date = TUESDAY, **combined: Any) -> None:
+    """Both reports of a week; the combined one has ``OPTIONS`` besides."""
+    spreads = {f"{name}_spread": 5 for name in SPREADING}
+    report(bench, day, **spreads)
+    row: dict[str, Any] = {"report": "disaggregated_combined", "open_interest": 1000 + TOTAL}
+    for name, (long, short, spread) in OPTIONS.items():
+        row[f"{name}_long"] = 100 + long - spread
+        row[f"{name}_short"] = 40 + short - spread
+        row[f"{name}_spread"] = 5 + spread if name in SPREADING else None
+    report(bench, day, **{**row, **combined})
+
+
+def test_options_are_what_combined_has_more_than_futures_only(bench) -> None:
+    futures_and_combined(bench)
+    rows = bench.build("cot_v1")
+    assert [row["report"] for row in rows] == ["disaggregated_combined", "disaggregated_futures"]
+    for row in rows:
+        assert row["options_open_interest"] == TOTAL
+        for name, (long, short, _) in OPTIONS.items():
+            assert row[f"{name}_options_long"] == long
+            assert row[f"{name}_options_short"] == short
+            assert row[f"{name}_options_net"] == long - short
+        assert row["dealer_options_share"] == pytest.approx(55 / TOTAL)
+    combined, futures = rows
+    assert combined["swap_net"] - futures["swap_net"] == 55
+
+
+def test_dealers_share_is_the_one_of_the_mathematics(bench) -> None:
+    futures_and_combined(bench)
+    row = bench.build("cot_v1")[0]
+    others = [row[f"{name}_options_net"] for name in CLASSES if name != "swap"]
+    share = flows.dealer_share(np.array([others]).sum(axis=1), row["options_open_interest"])
+    assert row["dealer_options_share"] == pytest.approx(float(share[0]))
+
+
+@pytest.mark.parametrize(
+    "combined",
+    [
+        {"open_interest": 1000},  # no options
+        {"open_interest": 900},
+        {"open_interest": 1000 + 30},  # less than dealers hold: it does not add up
+        {"prod_merc_long": None},
+    ],
+)
+def test_a_share_that_cannot_be_is_null(bench, combined: dict[str, Any]) -> None:
+    futures_and_combined(bench, **combined)
+    assert {row["dealer_options_share"] for row in bench.build("cot_v1")} == {None}
+
+
+@pytest.mark.parametrize("missing", ["disaggregated_futures", "disaggregated_combined"])
+def test_without_one_of_the_reports_there_are_no_options(bench, missing: str) -> None:
+    (there,) = {"disaggregated_futures", "disaggregated_combined"} - {missing}
+    report(bench, report=there)
+    report(bench, TUESDAY - timedelta(weeks=1), report=missing)  # another week's does not count
+    for row in bench.build("cot_v1"):
+        assert row["options_open_interest"] is None
+        assert row["swap_options_net"] is None
+        assert row["dealer_options_share"] is None
+
+
+@pytest.mark.parametrize("first", ["futures", "combined"])
+def test_options_are_known_with_the_later_of_the_two_vintages(bench, first: str) -> None:
+    """Each order of: both released, one revised, the other revised."""
+    futures_and_combined(bench)
+    revisions = ["futures", "combined"] if first == "futures" else ["combined", "futures"]
+    changed = {"futures": {"prod_merc_long": 107}, "combined": {"prod_merc_long": 131}}
+    held = {"futures": 100, "combined": 120}
+    expected = [(FRIDAY, 20)]
+    for days, name in enumerate(revisions, start=1):
+        known = FRIDAY + timedelta(days=days)
+        report(bench, report=f"disaggregated_{name}", available_at=known, **changed[name])
+        held[name] = changed[name]["prod_merc_long"]
+        expected.append((known, held["combined"] - held["futures"]))
+    for kind in ("futures", "combined"):
+        rows = [row for row in bench.build("cot_v1") if row["report"] == f"disaggregated_{kind}"]
+        assert [(row["available_at"], row["prod_merc_options_long"]) for row in rows] == expected
+        assert {row["reports_3y"] for row in rows} == {1}
+
+
+def test_a_combined_report_that_comes_later_changes_nothing_before(bench) -> None:
+    report(bench)
+    known = FRIDAY + timedelta(days=30)
+    report(bench, report="disaggregated_combined", available_at=known, prod_merc_long=103)
+    futures = [r for r in bench.build("cot_v1") if r["report"] == "disaggregated_futures"]
+    assert [(row["available_at"], row["prod_merc_options_long"]) for row in futures] == [
+        (FRIDAY, None),
+        (known, 3),
+    ]
+    assert [row["prod_merc_net"] for row in futures] == [60, 60]

@@ -113,7 +113,9 @@ def test_on_a_lake_both_clocks_agree_with_the_features(sample_lake) -> None:
     t = "2025-03-13T20:00:00Z"
     with sample_lake.connect() as connection:
         ((open_interest, ingested_at),) = connection.sql(
-            f"select open_interest, ingested_at from cot_at('HE', '{t}', '9999-01-01T00:00:00Z')"
+            "select open_interest, ingested_at "
+            f"from cot_at('HE', '{t}', '9999-01-01T00:00:00Z') "
+            "where report = 'disaggregated_futures'"
         ).fetchall()
         ((value,),) = connection.sql(
             f"select value from features_at('HE', '{t}') where feature_name = 'cot_open_interest'"

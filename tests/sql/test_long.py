@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 DAY = date(2025, 3, 6)
-TABLES = ("futures_v1", "surface_v1", "surface_grid_v1", "moments_v1", "flow_v1", "cot_v1")
+TABLES = (
+    *("futures_v1", "surface_v1", "surface_grid_v1", "moments_v1", "flow_v1", "flow_cot_v1"),
+    "cot_v1",
+)
 
 _CURVE = ("return_1d", "roll_yield", "term_slope", "volume", "open_interest")
 _VOLS = [f"rv_{kind}_{days}d" for kind in ("cc", "range") for days in (5, 21, 63)]
@@ -19,9 +22,12 @@ _MOMENTS = (
     *("log_variance_se", "log_skew_se", "log_kurtosis_se", "p_down_10", "p_up_10"),
 )
 _COT = [
-    f"{trader}_{measure}"
-    for trader in ("prod_merc", "swap", "managed_money", "other_reportable", "nonreportable")
-    for measure in ("net", "share", "percentile_3y")
+    *("options_open_interest", "dealer_options_share"),
+    *(
+        f"{trader}_{measure}"
+        for trader in ("prod_merc", "swap", "managed_money", "other_reportable", "nonreportable")
+        for measure in ("net", "share", "percentile_3y", "options_net")
+    ),
 ]
 CONVENTIONS = ("dealer_short", "dealer_long", "calls_long_puts_short")
 
@@ -99,11 +105,21 @@ def everything(bench) -> tuple[dict[str, list[dict[str, Any]]], dict[str, float]
                 expected[f"flow_{name}_{convention}_{short}"] = value
             if convention == "calls_long_puts_short":
                 expected[f"flow_zero_gamma_{convention}_{short}"] = base + 3
+    evidence = {"gex": 50.0, "vanna_flow": 51.0, "charm_flow": 52.0}
+    of_cot = {"weight": "open_interest", "convention": "cot", "dealer_share": 0.1, **evidence}
+    cot_flows = [
+        times(bench, scope="total", price_source="quote", **of_cot),
+        times(bench, scope="expiry", price_source="quote", **{**of_cot, "gex": -1.0}),
+        times(bench, scope="total", price_source="settlement", **{**of_cot, "gex": -2.0}),
+    ]
+    for name, value in evidence.items():
+        expected[f"flow_{name.removesuffix('_flow')}_cot_oi"] = value
     reports = numbered(("open_interest", *_COT), 5000)
     expected |= {f"cot_{name}": value for name, value in reports.items()}
     cot = times(bench, report="disaggregated_futures", report_date=date(2025, 3, 4), **reports)
     del cot["session_date"]
-    tables = dict(zip(TABLES, (futures, surfaces, points, moments, flows, [cot]), strict=True))
+    rows = (futures, surfaces, points, moments, flows, cot_flows, [cot])
+    tables = dict(zip(TABLES, rows, strict=True))
     return tables, expected
 
 
@@ -207,6 +223,16 @@ def test_a_thin_surface_marks_its_flows(bench) -> None:
     found = build(bench, {"surface_v1": [slices(bench, quality="degraded")], "flow_v1": [flow]})
     row = found["flow_gex_dealer_long_volume"]
     assert (row["value"], row["quality"]) == (1.0, "degraded")
+
+
+@pytest.mark.parametrize("quality", ["full", "degraded"])
+def test_a_flow_by_cot_without_a_report_is_missing(bench, quality: str) -> None:
+    key = {"price_source": "quote", "scope": "total", "weight": "open_interest"}
+    flow = times(bench, **key, convention="cot", dealer_share=None)
+    surfaces = [slices(bench, quality=quality)]
+    found = build(bench, {"surface_v1": surfaces, "flow_cot_v1": [flow]})
+    row = found["flow_gex_cot_oi"]
+    assert (row["value"], row["quality"]) == (None, "missing")
 
 
 def test_the_second_month_is_of_the_same_cut_off(bench) -> None:

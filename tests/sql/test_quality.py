@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from etl import engine, sqlfiles
@@ -83,29 +84,41 @@ def test_bad_bar(bench) -> None:
     assert subjects == ["CLOSE", "HALF", "OPEN", "SWAPPED"]
 
 
+#: Classes with a spread and without, of each dataset of reports.
+COT_CLASSES = {
+    "cot": (("swap", "managed_money", "other_reportable"), ("prod_merc", "nonreportable")),
+    "cot_legacy": (("noncommercial",), ("commercial", "nonreportable")),
+    "cot_financial": (
+        ("dealer", "asset_manager", "leveraged", "other_reportable"),
+        ("nonreportable",),
+    ),
+}
+
+
 def test_cot_sums(bench) -> None:
-    sides = {
-        **{f"{name}_long": 100 for name in ("prod_merc", "swap", "managed_money")},
-        **{f"{name}_short": 80 for name in ("prod_merc", "swap", "managed_money")},
-        **{"other_reportable_long": 50, "other_reportable_short": 100},
-        **{"nonreportable_long": 20, "nonreportable_short": 30},
-        **{"swap_spread": 5, "managed_money_spread": 10, "other_reportable_spread": 15},
-    }
-
-    def row(week: int, **values: Any) -> dict[str, Any]:
-        day = date(2025, 3, 4) + timedelta(weeks=week)
-        whole = {"report": "disaggregated_futures", "report_date": day, "open_interest": 400}
-        return {**whole, **sides, **values}
-
-    bench.given(
-        "cot_v1",
-        row(0),
-        row(1, open_interest=401),
-        row(2, prod_merc_short=81),
-        row(3, prod_merc_short=81, report="disaggregated_combined"),
-    )
-    days = [day for day, _, _ in found(bench, "cot_sums")]
-    assert days == [date(2025, 3, 11), date(2025, 3, 18)]
+    for dataset, (spreading, others) in COT_CLASSES.items():
+        classes = spreading + others
+        sides = {
+            **{f"{name}_long": 100 + i for i, name in enumerate(classes)},
+            **{f"{name}_short": 100 + i for i, name in enumerate(reversed(classes))},
+            **{f"{name}_spread": 10 for name in spreading},
+        }
+        total = sum(100 + i for i in range(len(classes))) + 10 * len(spreading)
+        wrong = [
+            {},
+            {"open_interest": total + 1},
+            *({f"{name}_{side}": 7} for name in classes for side in ("long", "short")),
+            *({f"{name}_spread": 7} for name in spreading),
+            {f"{classes[0]}_short": None},  # not disclosed: there is nothing to add up
+        ]
+        for week, values in enumerate(wrong):
+            row = {"report_date": DAY + timedelta(weeks=week), "open_interest": total}
+            bench.land(dataset, report=f"{dataset}_combined", **{**row, **sides, **values})
+        bench.prepare()
+        findings = [row for row in found(bench, "cot_sums") if row[1] == f"{dataset}_combined"]
+        days = [day for day, _, _ in findings]
+        assert days == [DAY + timedelta(weeks=week) for week in range(1, len(wrong) - 1)]
+        assert f"open interest {total + 1}, long" in findings[0][2]
 
 
 def test_crossed_quotes(bench) -> None:
@@ -301,7 +314,11 @@ def test_price_jump_needs_twenty_returns_that_move(bench) -> None:
 
 def freshness(bench, built_at: datetime, sources: dict[str, tuple[datetime, datetime]]) -> None:
     """``quality.freshness`` as the build makes it, of sources with one row each."""
-    tables = {"futures": "futures_v1", "options_quote": "chain_v1", "cot": "cot_v1"}
+    if "cot" in sources:
+        as_of, available_at = sources["cot"]
+        bench.land("cot", as_of=as_of, available_at=available_at)
+    bench.prepare()
+    tables = {"futures": "futures_v1", "options_quote": "chain_v1"}
     for source, table in tables.items():
         row = dict(zip(("as_of", "available_at"), sources.get(source, ()), strict=False))
         if row and source == "options_quote":
@@ -341,3 +358,24 @@ def test_stale_source_of_a_market_that_was_never_landed(bench) -> None:
     freshness(bench, bench.session()["cut_off"], {})
     assert bench.rows("quality.freshness") == []
     assert found(bench, "stale_source") == []
+
+
+def test_vendor_day(bench) -> None:
+    saturday = date(2025, 3, 8)
+    said = {
+        date(2025, 3, 5): "available",
+        DAY: "degraded",
+        date(2025, 3, 7): "missing",
+        saturday: "missing",
+    }
+    rows = {
+        "market": ["HE"] * len(said),
+        "dataset": ["GLBX.MDP3"] * len(said),
+        "day": list(said),
+        "condition": list(said.values()),
+    }
+    engine.create_table(bench.connection, "meta.vendor_days", pl.DataFrame(rows))
+    assert found(bench, "vendor_day") == [
+        (DAY, "GLBX.MDP3", f"the vendor calls {DAY} degraded"),
+        (date(2025, 3, 7), "GLBX.MDP3", "the vendor calls 2025-03-07 missing"),
+    ]

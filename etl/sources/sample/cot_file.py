@@ -1,7 +1,8 @@
-"""The CFTC's yearly zip: ``f_year.txt`` of the Disaggregated Futures-Only report.
+"""The CFTC's yearly zips of the Disaggregated report: futures only, and combined with options.
 
 Header, order, padding and suppressed values (``.``) are those of the published files; the numbers
-are invented, and each side of a row adds up to its open interest.
+are invented, and each side of a row adds up to its open interest.  The combined report counts each
+class's futures and its options, these in futures by their deltas.
 """
 
 from __future__ import annotations
@@ -20,10 +21,26 @@ from numpy.typing import NDArray
 from etl.cot_releases import releases
 from etl.sources.sample.noise import normal
 
-__all__ = ["HEADER", "fetch_cot"]
+__all__ = ["HEADER", "REPORTS", "cot_options", "fetch_cot"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What a report's zip and text are called, and how its rows say what they count."""
+
+    zip_name: str
+    text_name: str
+    scope: str
+
+
+#: The reports that the sample has, by the lake's names.
+REPORTS = {
+    "disaggregated_futures": _Report("fut_disagg_txt", "f_year.txt", "FutOnly"),
+    "disaggregated_combined": _Report("com_disagg_txt", "c_year.txt", "Combined"),
+}
 
 #: The first Tuesday of the report.
 _FIRST = date(2006, 6, 13)
@@ -154,10 +171,24 @@ _SIDES = (
     ("Long", (("Prod_Merc", 0.12), ("Swap", 0.30), ("M_Money", 0.36), ("Other_Rept", 0.12))),
     ("Short", (("Prod_Merc", 0.52), ("Swap", 0.04), ("M_Money", 0.14), ("Other_Rept", 0.18))),
 )
+#: Options in futures by their deltas: their middle share of the futures' open interest, each
+#: side's split among the classes, and how much of what a class holds on both sides is a spread.
+_OPTIONS = 0.35
+_OPTION_SIDES = (
+    ("Long", (("Prod_Merc", 0.16), ("Swap", 0.34), ("M_Money", 0.24), ("Other_Rept", 0.18))),
+    ("Short", (("Prod_Merc", 0.36), ("Swap", 0.22), ("M_Money", 0.16), ("Other_Rept", 0.16))),
+)
+_SPREAD_OPTIONS = 0.4
 
 
-def fetch_cot(start_year: int, end_year: int, until: datetime, directory: Path) -> list[Path]:
-    """Write the yearly zips as they stood at ``until`` and return their paths.
+def fetch_cot(
+    start_year: int,
+    end_year: int,
+    until: datetime,
+    directory: Path,
+    report: str = "disaggregated_futures",
+) -> list[Path]:
+    """Write a report's yearly zips as they stood at ``until`` and return their paths.
 
     A year of which nothing was released yet has no file, as early in January.
     """
@@ -174,20 +205,55 @@ def fetch_cot(start_year: int, end_year: int, until: datetime, directory: Path) 
         ]
         if not rows:
             continue
-        path = directory / f"sample_fut_disagg_txt_{year}.zip"
-        _write(path, [i for i, _, _ in rows], dates, max(at for _, _, at in rows))
+        path = directory / f"sample_{REPORTS[report].zip_name}_{year}.zip"
+        _write(path, report, [i for i, _, _ in rows], dates, max(at for _, _, at in rows))
         paths.append(path)
     return paths
 
 
-def _write(path: Path, weeks: list[int], dates: list[date], made: datetime) -> None:
+def cot_options(cot_code: str, end_year: int) -> pl.DataFrame:
+    """What each class of a market holds in options, in futures by their deltas.
+
+    Parameters
+    ----------
+    cot_code : str
+        The CFTC's code of the market, such as ``054642``.
+    end_year : int
+        The year of the last report.
+
+    Returns
+    -------
+    DataFrame
+        One row a report and class: ``report_date``, ``trader`` (the CFTC's short name, such as
+        ``M_Money``), ``long`` and ``short``, contracts.
+    """
+    (market,) = (market for market in _MARKETS if market.code == cot_code)
+    dates = _report_dates(end_year)
+    held = _options(market, _futures(market, len(dates))["Open_Interest_All"])
+    traders = dict.fromkeys(trader for trader, _ in held)
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "report_date": dates,
+                "trader": [trader] * len(dates),
+                "long": held[trader, "Long"],
+                "short": held[trader, "Short"],
+            }
+        )
+        for trader in traders
+    )
+
+
+def _write(path: Path, report: str, weeks: list[int], dates: list[date], made: datetime) -> None:
+    about = REPORTS[report]
     lines = [",".join(f'"{name}"' for name in HEADER)]
     for market in _MARKETS:
-        numbers = _numbers(market, len(dates))
+        numbers = _numbers(market, len(dates), report)
         for i in reversed(weeks):
-            lines.append(_row(market, dates[i], {k: int(v[i]) for k, v in numbers.items()}))
+            number = {k: int(v[i]) for k, v in numbers.items()}
+            lines.append(_row(market, dates[i], number, about.scope))
     stamp = made.astimezone(UTC)
-    member = zipfile.ZipInfo("f_year.txt", date_time=stamp.timetuple()[:6])
+    member = zipfile.ZipInfo(about.text_name, date_time=stamp.timetuple()[:6])
     member.compress_type = zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(path, "x") as archive:
         archive.writestr(member, "\n".join(lines) + "\n")
@@ -204,26 +270,11 @@ def _report_dates(end_year: int) -> list[date]:
 
 
 @lru_cache(maxsize=32)
-def _numbers(market: _Reported, n: int) -> dict[str, Ints]:
-    """Return every position of a market, ``n`` weeks from the first report on."""
-    open_interest = np.rint(market.open_interest * np.exp(_drifting(market, "oi", n, 0.18)))
-    found = {"Open_Interest_All": open_interest.astype(np.int64)}
-    total = found["Open_Interest_All"]
-    left = total.copy()
-    for trader, share in _SPREADS:
-        wave = np.exp(_drifting(market, f"{trader[:4]}spr", n, 0.2))
-        found[f"{trader}_Spread_All"] = (total * share * wave).astype(np.int64)
-        left = left - found[f"{trader}_Spread_All"]
-    for side, shares in _SIDES:
-        weights = [s * np.exp(_drifting(market, f"{t[:4]}{side}", n, 0.3)) for t, s in shares]
-        rest = 1.0 - sum(s for _, s in shares)
-        weight_sum = np.sum(weights, axis=0) + rest
-        remaining = left
-        for (trader, _), weight in zip(shares, weights, strict=True):
-            held = (left * weight / weight_sum).astype(np.int64)
-            found[f"{trader}_{side}_All"] = held
-            remaining = remaining - held
-        found[f"NonRept_{side}_All"] = remaining
+def _numbers(market: _Reported, n: int, report: str) -> dict[str, Ints]:
+    """Return every position of a market in a report, ``n`` weeks from the first report on."""
+    found = _futures(market, n)
+    if report == "disaggregated_combined":
+        _add_options(found, _options(market, found["Open_Interest_All"]))
     _split_crops(market, found)
     for crop in _CROPS:
         spreads = sum(found[f"{trader}_Spread_{crop}"] for trader, _ in _SPREADS)
@@ -233,6 +284,62 @@ def _numbers(market: _Reported, n: int) -> dict[str, Ints]:
     for name in ("Open_Interest", *_FIELDS):
         found[f"Change_{name}"] = np.diff(found[f"{name}_All"], prepend=0)
     return found
+
+
+def _futures(market: _Reported, n: int) -> dict[str, Ints]:
+    """Return the positions in futures of each class."""
+    open_interest = np.rint(market.open_interest * np.exp(_drifting(market, "oi", n, 0.18)))
+    found = {"Open_Interest_All": open_interest.astype(np.int64)}
+    total = found["Open_Interest_All"]
+    left = total.copy()
+    for trader, share in _SPREADS:
+        wave = np.exp(_drifting(market, f"{trader[:4]}spr", n, 0.2))
+        found[f"{trader}_Spread_All"] = (total * share * wave).astype(np.int64)
+        left = left - found[f"{trader}_Spread_All"]
+    for side, shares in _SIDES:
+        for trader, held in _shared(market, side, left, shares).items():
+            found[f"{trader}_{side}_All"] = held
+    return found
+
+
+def _options(market: _Reported, futures: Ints) -> dict[tuple[str, str], Ints]:
+    """Return the options of each class and side, in futures by their deltas."""
+    wave = np.exp(_drifting(market, "options", len(futures), 0.25))
+    total = (futures * _OPTIONS * wave).astype(np.int64)
+    return {
+        (trader, side): held
+        for side, shares in _OPTION_SIDES
+        for trader, held in _shared(market, f"o{side}", total, shares).items()
+    }
+
+
+def _add_options(found: dict[str, Ints], options: dict[tuple[str, str], Ints]) -> None:
+    """Add the options to the positions in futures."""
+    spreading = {trader for trader, _ in _SPREADS}
+    for (trader, side), held in options.items():
+        spread = np.zeros_like(held)
+        if trader in spreading:
+            other = options[trader, "Short" if side == "Long" else "Long"]
+            spread = (np.minimum(held, other) * _SPREAD_OPTIONS).astype(np.int64)
+        found[f"{trader}_{side}_All"] = found[f"{trader}_{side}_All"] + held - spread
+        if trader in spreading and side == "Long":
+            found[f"{trader}_Spread_All"] = found[f"{trader}_Spread_All"] + spread
+    longs = sum(held for (_, side), held in options.items() if side == "Long")
+    found["Open_Interest_All"] = found["Open_Interest_All"] + longs
+
+
+def _shared(
+    market: _Reported, name: str, total: Ints, shares: tuple[tuple[str, float], ...]
+) -> dict[str, Ints]:
+    """Split a side among the classes around their ``shares``; the small traders take the rest."""
+    n = len(total)
+    weights = [s * np.exp(_drifting(market, f"{t[:4]}{name}", n, 0.3)) for t, s in shares]
+    weight_sum = np.sum(weights, axis=0) + 1.0 - sum(s for _, s in shares)
+    held = {
+        trader: (total * weight / weight_sum).astype(np.int64)
+        for (trader, _), weight in zip(shares, weights, strict=True)
+    }
+    return {**held, "NonRept": np.asarray(total - sum(held.values()))}
 
 
 def _split_crops(market: _Reported, found: dict[str, Ints]) -> None:
@@ -260,7 +367,7 @@ def _drifting(market: _Reported, name: str, n: int, spread: float) -> Floats:
     return spread * np.clip(path, -2.5, 2.5)
 
 
-def _row(market: _Reported, day: date, number: dict[str, int]) -> str:
+def _row(market: _Reported, day: date, number: dict[str, int], scope: str) -> str:
     """Return one line of the file."""
     cells = [f'"{market.name}"', f"{day:%y%m%d}", day.isoformat(), market.code]
     cells += [f"{market.exchange:<4}", "00", f"{market.commodity:<4}"]
@@ -277,7 +384,7 @@ def _row(market: _Reported, day: date, number: dict[str, int]) -> str:
     for crop in _CROPS:
         cells += _concentration(number, crop)
     cells += [f'"(CONTRACTS OF {market.units})"', f'"{market.code}"', f'"{market.exchange:<4}"']
-    cells += [f'"{market.commodity:<4}"', f'"{market.subgroup}"', '"FutOnly"']
+    cells += [f'"{market.commodity:<4}"', f'"{market.subgroup}"', f'"{scope}"']
     return ",".join(cells)
 
 

@@ -37,6 +37,7 @@ _LAYOUTS: Mapping[str, tuple[Any, int]] = {
     "definition": (dbn.InstrumentDefMsg, dbn.RType.INSTRUMENT_DEF),
     "ohlcv-1d": (dbn.OHLCVMsg, dbn.RType.OHLCV_1D),
     "ohlcv-1m": (dbn.OHLCVMsg, dbn.RType.OHLCV_1M),
+    "mbp-1": (dbn.MBP1Msg, dbn.RType.MBP_1),
     "bbo-1m": (dbn.BBOMsg, dbn.RType.BBO_1M),
     "statistics": (dbn.StatMsg, dbn.RType.STATISTICS),
 }

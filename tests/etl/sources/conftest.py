@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from types import SimpleNamespace
 from typing import Any
@@ -50,7 +50,7 @@ def _dbn_bytes(
     schema: str,
     rows: Sequence[dict[str, Any]],
     *,
-    symbols: dict[str, int] | dict[int, str] | None = None,
+    symbols: Mapping[str, Any] | Mapping[int, str] | None = None,
     version: int = 3,
     dataset: str = "GLBX.MDP3",
     stype_in: str = "raw_symbol",
@@ -60,7 +60,10 @@ def _dbn_bytes(
     ts_out: bool = False,
     not_found: Sequence[str] = (),
 ) -> bytes:
-    """A file of ``schema``; undefined where a row does not name a price, time or quantity."""
+    """A file of ``schema``; undefined where a row does not name a price, time or quantity.
+
+    A symbol means an instrument on all ``days``, or is a list of (first day, day after, number).
+    """
     struct = _STRUCTS.get((schema, version)) or _SAME[schema]
     fields = list(struct._dtypes) + ([("ts_out", "u8")] if ts_out else [])
     records = np.zeros(len(rows), np.dtype(fields))
@@ -84,7 +87,10 @@ def _dbn_bytes(
     mappings = [
         SimpleNamespace(
             raw_symbol=str(given),
-            intervals=[SimpleNamespace(start_date=days[0], end_date=days[1], symbol=str(means))],
+            intervals=[
+                SimpleNamespace(start_date=first, end_date=after, symbol=str(number))
+                for first, after, number in (means if isinstance(means, list) else [(*days, means)])
+            ],
         )
         for given, means in (symbols or {}).items()
     ]

@@ -1,21 +1,18 @@
-"""The CFTC's zips: every form they have had, and a download that takes nothing else for them."""
+"""The CFTC's files: every form that they have had, in each of its reports."""
 
 from __future__ import annotations
 
 import io
-import threading
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from etl.cot_releases import releases
-from etl.errors import BadInput, VendorError
+from etl.errors import BadInput
 from etl.market import Market, markets
 from etl.schemas import source_schema
 from etl.sources import Payload, cftc
@@ -88,12 +85,10 @@ def known() -> dict[str, Market]:
     return markets()
 
 
-def rows_of(payload: Payload) -> pl.DataFrame:
-    frames = list(payload.frames)
-    assert len(frames) == 1
-    dataset, frame = frames[0]
-    assert dataset == "cot"
-    assert frame.schema == source_schema("cot")
+def rows_of(payload: Payload, dataset: str = "cot") -> pl.DataFrame:
+    ((found, frame),) = payload.frames
+    assert found == dataset
+    assert frame.schema == source_schema(dataset)
     assert (frame["as_of"] < frame["available_at"]).all()
     return frame
 
@@ -185,6 +180,132 @@ def test_the_same_bytes_have_the_same_identity(known: dict[str, Market], tmp_pat
     assert rows_of(from_file).equals(rows_of(cftc.read(data, known)))
 
 
+def test_the_combined_report_is_one_of_its_own(known: dict[str, Market]) -> None:
+    content = text(("054642", "2024-06-11"), scope="Combined")
+    frame = rows_of(cftc.read(zipped(content, "c_year.txt"), known))
+    assert frame["report"].to_list() == ["disaggregated_combined"]
+    assert frame.row(0, named=True)["open_interest"] == 100
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_text_itself_is_taken_too(known: dict[str, Market], tmp_path: Path, mark: str) -> None:
+    content = mark + text(("054642", "2024-06-11"))
+    path = tmp_path / "f_year.txt"
+    path.write_text(content, encoding="utf-8", newline="")
+    frame = rows_of(cftc.read(path, known))
+    assert frame.equals(rows_of(cftc.read(zipped(content), known)))
+    assert frame.equals(rows_of(cftc.read(path.read_bytes(), known)))
+
+
+def test_years_before_2006_are_left_out(known: dict[str, Market]) -> None:
+    days = ("1998-06-09", "2005-12-27", "2006-06-13")
+    payload = cftc.read(zipped(text(*(("054642", day) for day in days))), known)
+    assert rows_of(payload)["report_date"].to_list() == [date(2006, 6, 13)]
+    assert payload.left_out == Counter({"before 2006": 2})
+
+
+# --- the other reports -------------------------------------------------------------------------
+
+SP500 = "E-MINI S&P 500 - CHICAGO MERCANTILE EXCHANGE"
+#: The lake's columns in the order of the CFTC's, beside open interest.
+LEGACY = (
+    *("noncommercial_long", "noncommercial_short", "noncommercial_spread"),
+    *("commercial_long", "commercial_short", "nonreportable_long", "nonreportable_short"),
+)
+FINANCIAL = (
+    *(
+        f"{trader}_{side}"
+        for trader in ("dealer", "asset_manager", "leveraged", "other_reportable")
+        for side in ("long", "short", "spread")
+    ),
+    *("nonreportable_long", "nonreportable_short"),
+)
+
+
+def legacy_text(*days: str) -> str:
+    """The Legacy report as published: words and brackets in its header, no word of options."""
+    header = [
+        *("Market and Exchange Names", "As of Date in Form YYMMDD"),
+        *("As of Date in Form YYYY-MM-DD", "CFTC Contract Market Code"),
+        *("CFTC Market Code in Initials", "CFTC Region Code", "CFTC Commodity Code"),
+        *("Open Interest (All)", "Noncommercial Positions-Long (All)"),
+        *("Noncommercial Positions-Short (All)", "Noncommercial Positions-Spreading (All)"),
+        *("Commercial Positions-Long (All)", "Commercial Positions-Short (All)"),
+        *(" Total Reportable Positions-Long (All)", "Total Reportable Positions-Short (All)"),
+        *("Nonreportable Positions-Long (All)", "Nonreportable Positions-Short (All)"),
+        *("Open Interest (Old)", "Noncommercial Positions-Long (Old)"),
+        *("% of Open Interest (OI) (All)", "CFTC Contract Market Code (Quotes)"),
+    ]
+    lines = [",".join(f'"{name}"' for name in header)]
+    for day in days:
+        short = day[2:].replace("-", "")
+        cells = [f'"{HOGS}"', short, day, "054642", "CME ", "01 ", "054 "]
+        cells += [f"{n:>9d}" for n in (100, 101, 102, 103, 104, 105, 900, 900, 106, 107, 1, 1)]
+        lines.append(",".join([*cells, " 100.0", '"054642"']))
+    return "\r\n".join(lines) + "\r\n"
+
+
+def financial_text(*days: str, scope: str = "FutOnly") -> str:
+    """Traders in Financial Futures."""
+    header = [
+        *("Market_and_Exchange_Names", "As_of_Date_In_Form_YYMMDD", "Report_Date_as_YYYY-MM-DD"),
+        *("CFTC_Contract_Market_Code", "CFTC_Market_Code", "Open_Interest_All"),
+        *(
+            f"{trader}_Positions_{side}_All"
+            for trader in ("Dealer", "Asset_Mgr", "Lev_Money", "Other_Rept")
+            for side in ("Long", "Short", "Spread")
+        ),
+        *("Tot_Rept_Positions_Long_All", "Tot_Rept_Positions_Short_All"),
+        *("NonRept_Positions_Long_All", "NonRept_Positions_Short_All", "FutOnly_or_Combined"),
+    ]
+    lines = [",".join(f'"{name}"' for name in header)]
+    for day in days:
+        numbers = [*range(100, 113), 900, 900, 113, 114]
+        cells = [f'"{SP500}"', day[2:].replace("-", ""), day, "13874A", "CME "]
+        lines.append(",".join([*cells, *(f"{n:>8d}" for n in numbers), f'"{scope}"']))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("zip_name", "name", "report"),
+    [
+        ("deacot2024.zip", "annual.txt", "legacy_futures"),
+        ("deahistfo2024.zip", "annualof.txt", "legacy_combined"),
+        ("deacot1986_2016.zip", "FUT86_16.txt", "legacy_futures"),
+        ("deahistfo_1995_2016.zip", "Com95_16.txt", "legacy_combined"),
+        ("mine.zip", "annual.txt", "legacy_futures"),
+        ("mine.zip", "annualof.txt", "legacy_combined"),
+        ("deahistfo2024.zip", "x.txt", "legacy_combined"),
+    ],
+)
+def test_the_legacy_report(
+    known: dict[str, Market], tmp_path: Path, zip_name: str, name: str, report: str
+) -> None:
+    path = tmp_path / zip_name
+    path.write_bytes(zipped(legacy_text("2024-06-11"), name))
+    row = rows_of(cftc.read(path, known), "cot_legacy").row(0, named=True)
+    assert (row["market"], row["report"], row["open_interest"]) == ("HE", report, 100)
+    assert [row[column] for column in LEGACY] == list(range(101, 108))
+    assert row["available_at"] == datetime(2024, 6, 14, 19, 30, tzinfo=UTC)
+
+
+def test_a_legacy_report_whose_names_are_lost_is_refused(known: dict[str, Market]) -> None:
+    with pytest.raises(BadInput, match=r"counts options too.*deahistfo2024\.zip"):
+        list(cftc.read(zipped(legacy_text("2024-06-11"), "x.txt"), known).frames)
+
+
+@pytest.mark.parametrize(
+    ("scope", "report"), [("FutOnly", "financial_futures"), ("Combined", "financial_combined")]
+)
+def test_the_financial_report(known: dict[str, Market], scope: str, report: str) -> None:
+    content = zipped(financial_text("2024-06-11", "2024-06-18", scope=scope), "FinFutYY.txt")
+    frame = rows_of(cftc.read(content, known), "cot_financial")
+    row = frame.row(0, named=True)
+    assert (row["market"], row["report"], row["open_interest"]) == ("ES", report, 100)
+    assert [row[column] for column in FINANCIAL] == list(range(101, 115))
+    assert (row["cot_code"], row["name"]) == ("13874A", SP500)
+
+
 GOOD = text(("054642", "2024-06-11"))
 
 
@@ -195,20 +316,22 @@ GOOD = text(("054642", "2024-06-11"))
         (b"<!DOCTYPE html><html>", "HTML"),
         (zipped(GOOD)[:-30], "not a whole zip"),
         (zipped(GOOD, other="x"), "2 files"),
-        (zipped(text(("054642", "2024-06-11"), scope="Combined")), "futures-only"),
-        (zipped(GOOD.replace("Prod_Merc", "Dealer")), "not the disaggregated report"),
-        (zipped(GOOD.replace("Report_Date_as_YYYY-MM-DD", "When")), "not the disaggregated report"),
-        (zipped("Market_and_Exchange_Names,NonComm_Positions_Long_All\n"), "disaggregated"),
-        (zipped(""), "not the disaggregated report"),
+        (zipped(text(("054642", "2024-06-11"), scope="Both")), "counts options too"),
+        (
+            zipped(GOOD + text(("054642", "2024-06-18"), scope="Combined").splitlines()[1]),
+            "of the disaggregated_combined report, those before it of disaggregated_futures",
+        ),
+        (zipped(GOOD.replace("Prod_Merc", "Dealer")), "no column prod_merc_positions_long_all"),
+        (zipped(GOOD.replace("Report_Date_as_YYYY-MM-DD", "When")), "no column report_date_as"),
+        (zipped("Market_and_Exchange_Names,NComm_Postions_Long_All_NoCIT\n"), "not a report"),
+        (zipped(""), "not a report"),
         (zipped(GOOD.replace("2024-06-11", "yesterday")), "not a date"),
         (zipped(GOOD.replace(",105,", ",1o5,")), "not a whole number"),
         (zipped(GOOD + "054642,2024\r\n"), "fields"),
         (zipped(GOOD + GOOD.splitlines()[1].replace(",105,", ",106,")), "two different rows"),
     ],
 )
-def test_what_is_not_the_report_is_refused(
-    known: dict[str, Market], data: bytes, says: str
-) -> None:
+def test_what_is_not_a_report_is_refused(known: dict[str, Market], data: bytes, says: str) -> None:
     with pytest.raises(BadInput, match=says) as error:
         list(cftc.read(data, known).frames)
     assert "\n" not in str(error.value)
@@ -225,7 +348,7 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(
     known: dict[str, Market], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cftc, "_MAX_TEXT_BYTES", 100)
-    with pytest.raises(BadInput, match="would unpack"):
+    with pytest.raises(BadInput, match="more than any report"):
         cftc.read(zipped(GOOD), known)
 
 
@@ -280,126 +403,6 @@ def test_a_real_row(known: dict[str, Market]) -> None:
     ]  # fmt: skip
 
 
-# --- download ----------------------------------------------------------------------------------
-
-
-class Website:
-    """The CFTC's folder on loopback: answers a path with its next prepared answer."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, list[tuple[int, bytes]]] = {}
-        self.asked: list[str] = []
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                name = self.path.rsplit("/", 1)[-1]
-                site.asked.append(name)
-                queue = site.answers.get(name) or [(404, b"<html>no such file</html>")]
-                status, body = queue.pop(0) if len(queue) > 1 else queue[0]
-                self.send_response(abs(status))
-                # A negative status announces more than is sent.
-                self.send_header("Content-Length", str(len(body) + (9 if status < 0 else 0)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/history/"
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Website]:
-    monkeypatch.setattr(cftc, "_FIRST_WAIT", 0.001)
-    website = Website()
-    thread = threading.Thread(target=website.server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield website
-    website.server.shutdown()
-    website.server.server_close()
-
-
-def year_zip(year: int) -> bytes:
-    return zipped(text(("054642", f"{year}-03-01")))
-
-
-def test_years_are_downloaded_as_published(site: Website, tmp_path: Path) -> None:
-    site.answers = {
-        "fut_disagg_txt_hist_2006_2016.zip": [(200, year_zip(2016))],
-        "fut_disagg_txt_2024.zip": [(200, year_zip(2024))],
-    }
-    paths = cftc.fetch([2024, 2009, 2012], tmp_path / "new", url=site.url)
-    assert [path.name for path in paths] == [
-        "fut_disagg_txt_hist_2006_2016.zip",
-        "fut_disagg_txt_2024.zip",
-    ]
-    assert paths[1].read_bytes() == year_zip(2024)
-    assert len(site.asked) == 2  # eleven years of history are one download
-    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(
-        path.name for path in paths
-    )
-
-
-def test_in_january_the_last_year_stands_in(site: Website, tmp_path: Path) -> None:
-    site.answers = {"fut_disagg_txt_2025.zip": [(200, year_zip(2025))]}
-    for years in ([2026], [2025, 2026]):
-        paths = cftc.fetch(years, tmp_path, url=site.url)
-        assert [path.name for path in paths] == ["fut_disagg_txt_2025.zip"]
-
-
-def test_any_other_missing_year_is_an_error(site: Website, tmp_path: Path) -> None:
-    site.answers = {"fut_disagg_txt_2025.zip": [(200, year_zip(2025))]}
-    with pytest.raises(VendorError, match=r"2023.*404"):
-        cftc.fetch([2023, 2025], tmp_path, url=site.url)
-
-
-def test_passing_failures_are_tried_again(site: Website, tmp_path: Path) -> None:
-    good = year_zip(2024)
-    site.answers["fut_disagg_txt_2024.zip"] = [(503, b""), (429, b""), (-200, good), (200, good)]
-    (path,) = cftc.fetch([2024], tmp_path, url=site.url)
-    assert path.read_bytes() == good
-    assert len(site.asked) == 4
-
-
-@pytest.mark.parametrize(
-    ("answer", "says", "attempts"),
-    [
-        ((503, b""), "503 on each of 4", 4),
-        ((403, b"no"), "HTTP 403", 1),
-        ((200, b"<html>maintenance</html>"), "HTML", 1),
-        ((200, year_zip(2023)), "ends on 2023", 1),
-        ((200, zipped("")), "not its report", 1),
-        ((200, zipped(text(("054642", "2024-03-01"), scope="Combined"))), "not its report", 1),
-    ],
-)
-def test_an_answer_that_is_not_the_year_is_refused_and_the_old_file_stays(
-    site: Website, tmp_path: Path, answer: tuple[int, bytes], says: str, attempts: int
-) -> None:
-    old = tmp_path / "fut_disagg_txt_2024.zip"
-    old.write_bytes(b"old")
-    site.answers[old.name] = [answer]
-    with pytest.raises(VendorError, match=says) as error:
-        cftc.fetch([2024], tmp_path, url=site.url)
-    assert "\n" not in str(error.value)
-    assert len(site.asked) == attempts
-    assert old.read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == [old.name]
-
-
-def test_no_network_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cftc, "_FIRST_WAIT", 0.001)
-    with pytest.raises(VendorError, match="no answer"):
-        cftc.fetch([2024], tmp_path, url="http://127.0.0.1:9/")
-
-
-def test_years_before_the_report_began(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="2006"):
-        cftc.fetch([2005], tmp_path)
-    assert cftc.fetch([], tmp_path) == []
-
-
 # --- a zip or a text that was made to do harm ----------------------------------------------------
 
 
@@ -425,8 +428,8 @@ def many_entries() -> bytes:
         (packed(GOOD.encode(), zipfile.ZIP_BZIP2), "packed as the CFTC packs nothing"),
         (many_entries(), "holds 200 files"),
         (zipped(GOOD)[3:], "not a whole zip|cannot be read"),  # its offsets are off
-        (zipped("x" * 10_000_000), "not the disaggregated report"),  # one line without end
-        (zipped('"' + "\n" * 10_000_000), "not the disaggregated report"),  # one field
+        (zipped("x" * 10_000_000), "not a report that is read"),  # one line without end
+        (zipped('"' + "\n" * 10_000_000), "not a report that is read"),  # one field
         (zipped(GOOD + "y" * 10_000_000), "has 1 fields|cannot be read"),
         (zipped(GOOD.replace("2024-06-11", "0001-01-02")), "not a date"),
         (zipped(GOOD.replace("2024-06-11", "9999-12-28")), "not a date"),

@@ -29,6 +29,8 @@ DbnBytes = Callable[..., bytes]
 Read = Callable[..., tuple[dict[str, pl.DataFrame], Payload]]
 
 UNDEF_PRICE = (1 << 63) - 1
+UNDEF_TIME = (1 << 64) - 1
+UNDEF_SIZE = (1 << 32) - 1
 #: 2024-05-09 18:00:00.000000001 UTC
 NS = 1_715_277_600_000_000_001
 INSTANT = datetime(2024, 5, 9, 18, tzinfo=UTC)
@@ -229,12 +231,90 @@ def test_an_absent_side_is_null_with_its_size(read: Read) -> None:
     assert quote["sequence"] == 4_000_000_000
 
 
+FUTURE = {"raw_symbol": "HEM4", "instrument_class": "F", "user_defined_instrument": "N"}
+
+
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_undefined_values_are_null_in_every_version(read: Read, version: int) -> None:
-    row = {"instrument_id": 7, "ts_event": NS, "ts_recv": NS, "stat_type": 3, "stat_flags": 255}
-    frames, _ = read("statistics", [row], symbols={"HEM4": 7}, version=version)
-    stat = frames["futures_stat"].row(0, named=True)
-    assert (stat["price"], stat["quantity"], stat["is_final"]) == (None, None, None)
+@pytest.mark.parametrize(
+    ("schema", "dataset", "undefined", "columns"),
+    [
+        (
+            "ohlcv-1m",
+            "futures_1m",
+            dict.fromkeys(("open", "high", "low", "close"), UNDEF_PRICE) | {"volume": UNDEF_TIME},
+            ["open", "high", "low", "close", "volume"],
+        ),
+        *(
+            (
+                schema,
+                "futures_quote",
+                {f"{side}_px_00": UNDEF_PRICE for side in ("bid", "ask")}
+                | {f"{side}_sz_00": UNDEF_SIZE for side in ("bid", "ask")},
+                ["bid", "ask", "bid_size", "ask_size"],
+            )
+            for schema in ("mbp-1", "bbo-1m", "bbo-1s")
+        ),
+        (
+            "mbp-1",
+            "futures_quote",
+            {"bid_sz_00": UNDEF_SIZE, "ask_sz_00": UNDEF_SIZE, "bid_px_00": 1, "ask_px_00": 2},
+            ["bid_size", "ask_size"],
+        ),
+        (
+            "statistics",
+            "futures_stat",
+            {"ts_ref": UNDEF_TIME, "price": UNDEF_PRICE, "stat_type": 3, "stat_flags": 255},
+            ["ref_date", "price", "quantity", "is_final"],
+        ),
+        (
+            "definition",
+            "futures_definition",
+            FUTURE
+            | dict.fromkeys(("expiration", "activation"), UNDEF_TIME)
+            | dict.fromkeys(("min_price_increment", "unit_of_measure_qty"), UNDEF_PRICE),
+            ["expiration", "activation", "tick", "unit_quantity", "series", "currency"],
+        ),
+        (
+            "definition",
+            "option_definition",
+            FUTURE
+            | {"raw_symbol": "HEM4 C90", "instrument_class": "C", "strike_price": 90 * 10**9}
+            | dict.fromkeys(("expiration", "activation"), UNDEF_TIME)
+            | dict.fromkeys(("min_price_increment", "unit_of_measure_qty"), UNDEF_PRICE),
+            ["expiration", "activation", "tick", "unit_quantity", "underlying", "underlying_id"],
+        ),
+    ],
+)
+def test_undefined_values_are_null_in_every_version(
+    read: Read,
+    schema: str,
+    dataset: str,
+    undefined: dict[str, Any],
+    columns: list[str],
+    version: int,
+) -> None:
+    row = {"instrument_id": 7, "ts_event": NS, **undefined}
+    if not schema.startswith("ohlcv"):
+        row["ts_recv"] = NS
+    frames, payload = read(schema, [row], symbols={"HEM4": 7}, version=version)
+    found = frames[dataset].row(0, named=True)
+    assert {column: found[column] for column in columns} == dict.fromkeys(columns)
+    assert not payload.left_out
+
+
+@pytest.mark.parametrize("schema", dbn.SCHEMAS)
+def test_all_versions_say_the_same(read: Read, schema: str) -> None:
+    times = {} if schema.startswith("ohlcv") else {"ts_recv": NS + 7}
+    about = OPTION | FUTURE if schema == "definition" else {}
+    row = {"instrument_id": 7, "ts_event": NS, **about, **times}
+    first, second, third = (
+        read(schema, [row], symbols={"HEM4": 7}, version=version)[0] for version in (1, 2, 3)
+    )
+    assert len(first) == 1
+    for dataset, frame in first.items():
+        assert frame.height == 1
+        assert second[dataset].equals(frame)
+        assert third[dataset].equals(frame)
 
 
 def test_settlement_flags(read: Read) -> None:
@@ -252,6 +332,130 @@ def test_settlement_flags(read: Read) -> None:
     assert stats["is_deleted"].to_list() == [False, False, True, False, False]
     assert stats["stat_flags"].to_list() == [2, 3, 3, 1, 0]
     assert stats["stat_type"].to_list() == [3, 3, 3, 9, 10_017]  # unknown ones are kept
+
+
+# --- values that nobody has heard of -----------------------------------------------------------
+
+EVERY_BYTE = [bytes([value]) for value in range(256)]
+
+
+@pytest.mark.parametrize("field", ["action", "side", "flags", "depth"])
+def test_a_quote_is_taken_whatever_its_codes(read: Read, field: str) -> None:
+    row = {"instrument_id": 7, "ts_recv": NS, "bid_px_00": 10**9, "bid_sz_00": 3}
+    values = EVERY_BYTE if field in ("action", "side") else range(256)
+    rows = [row | {field: value, "sequence": place} for place, value in enumerate(values)]
+    frames, payload = read("mbp-1", rows, symbols={"HEM4": 7})
+    quotes = frames["futures_quote"]
+    assert quotes["sequence"].to_list() == list(range(256))
+    assert quotes.select("bid", "bid_size").unique().rows() == [(1.0, 3)]
+    assert not payload.left_out
+
+
+def test_a_statistic_is_kept_whatever_its_codes(read: Read) -> None:
+    dice = np.random.default_rng(5)
+    kinds = np.arange(1 << 16)
+    actions, flags = dice.integers(0, 256, (2, len(kinds)))
+    row = {"instrument_id": 7, "ts_event": NS, "ts_recv": NS, "quantity": 5}
+    codes = zip(kinds.tolist(), actions.tolist(), flags.tolist(), strict=True)
+    rows = [
+        row | {"stat_type": kind, "update_action": action, "stat_flags": flag}
+        for kind, action, flag in codes
+    ]
+    frames, payload = read("statistics", rows, symbols={"HEM4": 7})
+    stats = frames["futures_stat"]
+    assert stats["stat_type"].to_list() == kinds.tolist()
+    assert stats["stat_flags"].to_list() == flags.tolist()
+    assert stats["is_deleted"].to_list() == (actions == 2).tolist()
+    assert stats["quantity"].unique().to_list() == [5]
+    assert stats["is_final"].drop_nulls().len() <= 1  # of the one settlement
+    assert not payload.left_out
+
+
+def test_an_instrument_of_an_unknown_class_is_counted(read: Read) -> None:
+    frames, payload = read("definition", [OPTION | {"instrument_class": v} for v in EVERY_BYTE])
+    assert frames["option_definition"]["option_type"].to_list() == ["C", "P"]
+    assert payload.left_out == Counter(
+        {"spread": 3, "neither future nor option": 250, "other market": 1}  # OZOK4 C1520 is no F
+    )
+
+
+def test_an_instrument_is_taken_only_when_it_is_not_user_defined(read: Read) -> None:
+    rows = [OPTION | {"user_defined_instrument": value} for value in EVERY_BYTE]
+    frames, payload = read("definition", rows)
+    assert frames["option_definition"].height == 1
+    assert payload.left_out == Counter({"user-defined": 255})
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_definition_is_taken_whatever_its_other_codes(read: Read, version: int) -> None:
+    rows = [
+        OPTION | {"security_update_action": value, "match_algorithm": value} for value in EVERY_BYTE
+    ]
+    frames, payload = read("definition", rows, version=version)
+    actions = frames["option_definition"]["update_action"].to_list()
+    assert actions[:128] == [None, *(chr(value) for value in range(1, 128))]
+    assert set(actions[128:]) == {"\N{REPLACEMENT CHARACTER}"}
+    assert not payload.left_out
+
+
+def other_record(rtype: int, words: int) -> bytes:
+    return bytes([words, rtype]) + bytes(4 * words - 2)
+
+
+def test_records_of_other_types_are_counted_and_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, known: dict[str, Market], dbn_bytes: DbnBytes
+) -> None:
+    rows = [
+        {"instrument_id": 7, "ts_recv": NS, "bid_px_00": 10**9, "sequence": place}
+        for place in range(100)
+    ]
+    raw = dbn_bytes("bbo-1m", rows, symbols={"HEM4": 7}, compress=False)
+    head, size = raw[:-8000], 80
+    others = [
+        bytes(databento.SystemMsg(ts_event=NS, msg="heartbeat")),
+        other_record(1, 20),  # a quote of another schema, as long as the file's own
+        other_record(250, 4),
+        other_record(251, 255),
+        other_record(250, 19) + other_record(0, 21),
+        b"",
+    ]
+    body = b"".join(
+        others[place % 6] + raw[-8000:][place * size : (place + 1) * size] for place in range(100)
+    )
+    path = tmp_path / "made.dbn"
+    path.write_bytes(head + body + other_record(250, 5))
+    for chunk in (10_000_000, 1):
+        monkeypatch.setattr(dbn, "_CHUNK_BYTES", chunk)
+        payload = dbn.read(path, known, None)
+        frames = collect(payload)
+        assert frames["futures_quote"]["sequence"].to_list() == list(range(100))
+        assert payload.left_out == Counter(
+            {
+                "record of type 23": 17,
+                "record of type 1": 17,
+                "record of type 250": 17 + 16 + 1,
+                "record of type 251": 17,
+                "record of type 0": 16,
+            }
+        )
+        assert dbn.count(path) == 100
+
+
+def test_the_vendors_client_passes_over_none_of_the_records_that_are_taken(
+    tmp_path: Path, known: dict[str, Market], dbn_bytes: DbnBytes
+) -> None:
+    rows = [{"instrument_id": 7, "ts_recv": NS, "sequence": place} for place in range(9)]
+    raw = dbn_bytes("mbp-1", rows, symbols={"HEM4": 7}, compress=False)
+    heartbeat = bytes(databento.SystemMsg(ts_event=NS, msg="heartbeat"))
+    path = tmp_path / "made.dbn"
+    path.write_bytes(raw[: -80 * 4] + heartbeat + raw[-80 * 4 :])
+    theirs = [
+        record.sequence
+        for record in databento.DBNStore.from_file(path)
+        if isinstance(record, databento.MBP1Msg)
+    ]
+    ours = collect(dbn.read(path, known, None))["futures_quote"]["sequence"].to_list()
+    assert ours == theirs == list(range(9))
 
 
 # --- definitions -------------------------------------------------------------------------------
@@ -353,6 +557,73 @@ def test_symbols_hold_for_their_days_alone(read: Read) -> None:
     )
     assert not frames
     assert payload.left_out == Counter({"unknown instrument": 1})
+
+
+DAY_NS = 86_400 * 10**9
+MIDNIGHT = NS // DAY_NS * DAY_NS  # 2024-05-09
+
+
+@pytest.mark.parametrize("schema", ["mbp-1", "bbo-1m", "statistics", "ohlcv-1m"])
+def test_a_symbol_holds_from_its_first_day_to_before_its_last(read: Read, schema: str) -> None:
+    clock = "ts_event" if schema.startswith("ohlcv") else "ts_recv"
+    instants = [MIDNIGHT - 1, MIDNIGHT, MIDNIGHT + DAY_NS - 1, MIDNIGHT + DAY_NS]
+    rows = [{"instrument_id": 7, clock: at} for at in instants]
+    day = (date(2024, 5, 9), date(2024, 5, 10))
+    frames, payload = read(schema, rows, symbols={"HEM4": 7}, days=day)
+    assert sum(frame.height for frame in frames.values()) == 2
+    assert payload.left_out == Counter({"unknown instrument": 2})
+
+
+def test_a_number_given_again_is_another_instrument_from_that_day_on(read: Read) -> None:
+    days = [date(2024, 5, day) for day in (9, 10, 12)]
+    symbols = {"HEK4 C90": [(days[0], days[1], 7)], "ZOU4": [(days[1], days[2], 7)]}
+    rows = [{"instrument_id": 7, "ts_recv": MIDNIGHT + day * DAY_NS} for day in range(4)]
+    frames, payload = read("bbo-1m", rows, symbols=symbols)
+    assert frames["option_quote"]["contract"].to_list() == ["HEK4 C90"]
+    assert frames["futures_quote"].select("market", "contract").rows() == [("ZO", "ZOU4")] * 2
+    assert payload.left_out == Counter({"unknown instrument": 1})
+
+
+def test_a_definition_given_again_holds_from_its_own_day_on(read: Read) -> None:
+    expired, activated = datetime(2024, 5, 9, 17, tzinfo=UTC), datetime(2024, 5, 10, tzinfo=UTC)
+    lake = instruments(
+        ("HE", "option", 7, "HEK4 C90", datetime(2024, 1, 2, tzinfo=UTC), expired),
+        ("ZO", "future", 7, "ZOU4", activated, None),
+    )
+    rows = [{"instrument_id": 7, "ts_recv": MIDNIGHT + day * DAY_NS} for day in (0, 1, 400)]
+    frames, payload = read("bbo-1m", rows, lake)
+    assert frames["option_quote"]["contract"].to_list() == ["HEK4 C90"]
+    assert frames["futures_quote"]["contract"].to_list() == ["ZOU4", "ZOU4"]
+    assert not payload.left_out
+
+
+@pytest.mark.parametrize(
+    ("schema", "dataset"),
+    [
+        ("mbp-1", "futures_quote"),
+        ("bbo-1s", "futures_quote"),
+        ("statistics", "futures_stat"),
+        ("ohlcv-1d", "futures_1d"),
+    ],
+)
+def test_spreads_combinations_and_user_defined_ones_are_counted_in_every_schema(
+    read: Read, schema: str, dataset: str
+) -> None:
+    symbols = {
+        "HEM4": 1,
+        "HEM4-HEN4": 2,
+        "HE:BF M4-N4-Q4": 3,
+        "HEM4 C90-HEM4 C95": 4,
+        "UD:1V: GN 2500275": 5,
+        "UD:U$: CO 0509789": 6,
+    }
+    clock = "ts_event" if schema.startswith("ohlcv") else "ts_recv"
+    rows = [{"instrument_id": number, clock: NS} for number in symbols.values()]
+    frames, payload = read(schema, rows, symbols=symbols)
+    assert {name: frame["contract"].to_list() for name, frame in frames.items()} == {
+        dataset: ["HEM4"]
+    }
+    assert payload.left_out == Counter({"spread": 3, "user-defined": 2})
 
 
 def instruments(*rows: tuple[str, str, int, str, datetime | None, datetime | None]) -> pl.DataFrame:
@@ -510,13 +781,49 @@ def test_a_cut_file_is_refused_wherever_it_is_cut(
             dbn.count(path)
 
 
-def test_a_record_cut_short_is_refused(
+def test_a_file_that_is_not_compressed_is_refused_unless_cut_between_records(
     tmp_path: Path, known: dict[str, Market], dbn_bytes: DbnBytes
 ) -> None:
-    raw = dbn_bytes("bbo-1m", quote_rows(7, 7), symbols={"HEM4": 7}, compress=False)
-    path = tmp_path / "cut.dbn"
-    path.write_bytes(raw[:-3])
-    assert "in the middle of a record" in refused(path, known)
+    raw = dbn_bytes("bbo-1m", quote_rows(7, 7, 7), symbols={"HEM4": 7}, compress=False)
+    head, path = len(raw) - 3 * 80, tmp_path / "cut.dbn"
+    for size in range(len(raw)):
+        path.write_bytes(raw[:size])
+        if size in (head, head + 80, head + 160):  # the vendor's own count alone can tell
+            assert dbn.count(path) == (size - head) // 80
+        elif size > head:
+            assert "in the middle of a record" in refused(path, known)
+        else:
+            refused(path, known)
+
+
+def test_a_frame_cut_between_its_blocks_is_refused(
+    tmp_path: Path, known: dict[str, Market], dbn_bytes: DbnBytes
+) -> None:
+    raw = dbn_bytes("bbo-1m", quote_rows(7, 7, 7), symbols={"HEM4": 7}, compress=False)
+    head = len(raw) - 3 * 80
+    frame = zstandard.ZstdCompressor().compressobj()
+    whole, ends = b"", []
+    for part in (raw[:head], *(raw[head + n * 80 : head + n * 80 + 80] for n in range(3))):
+        whole += frame.compress(part) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        ends.append(len(whole))
+    whole += frame.flush()
+    path = tmp_path / "cut.dbn.zst"
+    for end in ends:  # every one is on a record boundary, all of whose bytes are there
+        path.write_bytes(whole[:end])
+        assert "in the middle of its zstd frame" in refused(path, known)
+    path.write_bytes(whole)
+    assert dbn.count(path) == 3
+
+
+def test_a_second_frame_that_is_cut_is_refused(
+    tmp_path: Path, known: dict[str, Market], dbn_bytes: DbnBytes
+) -> None:
+    raw = dbn_bytes("bbo-1m", quote_rows(*[7] * 20), symbols={"HEM4": 7}, compress=False)
+    first, second = zstandard.compress(raw[:-800]), zstandard.compress(raw[-800:])
+    path = tmp_path / "cut.dbn.zst"
+    for size in range(1, len(second)):
+        path.write_bytes(first + second[:size])
+        refused(path, known)
 
 
 def test_damage_is_refused(tmp_path: Path, known: dict[str, Market], dbn_bytes: DbnBytes) -> None:
@@ -525,9 +832,12 @@ def test_damage_is_refused(tmp_path: Path, known: dict[str, Market], dbn_bytes: 
     path.write_bytes(bytes(data) + b"trailing words")
     assert "damaged" in refused(path, known)
     raw = bytearray(dbn_bytes("bbo-1m", quote_rows(7, 7), symbols={"HEM4": 7}, compress=False))
-    raw[-79] = 1  # the second record's type
-    path.write_bytes(bytes(raw))
-    assert "rtype 1, not 196" in refused(path, known)
+    for words in (0, 3, 19, 21):
+        raw[-80] = words  # the second record's length
+        path.write_bytes(bytes(raw))
+        assert f"a record of type 196 says that it is {4 * words} bytes long" in refused(
+            path, known
+        )
 
 
 def test_other_schemas_are_refused_by_name(

@@ -743,10 +743,13 @@ def cot(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sample.fetch_cot(2023, 2026, until, tmp_path_factory.mktemp("cot"))
 
 
-def cot_rows(path: Path) -> list[dict[str, str]]:
+SPREADING = ("Swap__Positions", "M_Money_Positions", "Other_Rept_Positions")
+
+
+def cot_rows(path: Path, name: str = "f_year.txt") -> list[dict[str, str]]:
     with zipfile.ZipFile(path) as archive:
-        assert archive.namelist() == ["f_year.txt"]
-        lines = list(csv.reader(io.StringIO(archive.read("f_year.txt").decode())))
+        assert archive.namelist() == [name]
+        lines = list(csv.reader(io.StringIO(archive.read(name).decode())))
     assert {len(line) for line in lines} == {191}
     return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
 
@@ -766,10 +769,7 @@ def test_cot_rows_add_up(cot: list[Path]) -> None:
     for row in cot_rows(cot[1]):
         for crop in ("All", "Old", "Other"):
             total = int(row[f"Open_Interest_{crop}"])
-            spreads = sum(
-                int(row[f"{name}_Spread_{crop}"])
-                for name in ("Swap__Positions", "M_Money_Positions", "Other_Rept_Positions")
-            )
+            spreads = sum(int(row[f"{name}_Spread_{crop}"]) for name in SPREADING)
             for side, swap in (("Long", "Swap"), ("Short", "Swap_")):
                 names = ("Prod_Merc", swap, "M_Money", "Other_Rept")
                 held = [int(row[f"{name}_Positions_{side}_{crop}"]) for name in names]
@@ -799,11 +799,77 @@ def test_cot_of_a_later_day_keeps_the_earlier_rows(cot: list[Path], tmp_path: Pa
     assert keep < {tuple(row.values()) for row in cot_rows(later[0])}
 
 
-def test_the_lake_s_decoder_takes_the_zip(cot: list[Path]) -> None:
-    payload = cftc.read(cot[1], {code: market(code) for code in sample.MARKETS}, source="sample")
+@pytest.fixture(scope="module")
+def combined(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    until = datetime(2026, 3, 14, tzinfo=UTC)
+    folder = tmp_path_factory.mktemp("combined")
+    return sample.fetch_cot(2023, 2026, until, folder, "disaggregated_combined")
+
+
+@pytest.mark.parametrize("report", ["cot", "combined"])
+def test_the_lake_s_decoder_takes_the_zip(request: pytest.FixtureRequest, report: str) -> None:
+    path = request.getfixturevalue(report)[1]
+    payload = cftc.read(path, {code: market(code) for code in sample.MARKETS}, source="sample")
     frame = pl.concat([frame for _, frame in payload.frames])
     assert frame.group_by("market").len().sort("market").rows() == [("HE", 53), ("ZO", 53)]
     assert frame.null_count().sum_horizontal().item() == 0
+    names = {"cot": "disaggregated_futures", "combined": "disaggregated_combined"}
+    assert frame["report"].unique().to_list() == [names[report]]
+
+
+def test_the_combined_cot_is_futures_and_options(cot: list[Path], combined: list[Path]) -> None:
+    """Column by column: each class's futures, its options by their deltas, and what is a spread."""
+    assert [path.name for path in combined] == [
+        f"sample_com_disagg_txt_{year}.zip" for year in (2023, 2024, 2025, 2026)
+    ]
+    columns = {
+        "Prod_Merc": ("Prod_Merc_Positions_{}_All", "Prod_Merc_Positions_{}_All", None),
+        "Swap": ("Swap_Positions_{}_All", "Swap__Positions_{}_All", "Swap__Positions_Spread_All"),
+        **{
+            trader: (f"{trader}_Positions_{{}}_All",) * 2 + (f"{trader}_Positions_Spread_All",)
+            for trader in ("M_Money", "Other_Rept")
+        },
+        "NonRept": ("NonRept_Positions_{}_All", "NonRept_Positions_{}_All", None),
+    }
+    for code in ("054642", "004603"):
+        truth = sample.cot_options(code, 2026)
+        assert truth["trader"].unique().sort().to_list() == sorted(columns)
+        held = {(day, trader): sides for day, trader, *sides in truth.rows()}
+        ours = [row for path in cot for row in cot_rows(path)]
+        theirs = [row for path in combined for row in cot_rows(path, "c_year.txt")]
+        pairs = [
+            (futures, both)
+            for futures, both in zip(ours, theirs, strict=True)
+            if futures["CFTC_Contract_Market_Code"] == code
+        ]
+        assert len(pairs) > 150
+        for futures, both in pairs:
+            assert both["FutOnly_or_Combined"] == "Combined"
+            day = date.fromisoformat(futures["Report_Date_as_YYYY-MM-DD"])
+            total = int(both["Open_Interest_All"]) - int(futures["Open_Interest_All"])
+            assert 0.1 < total / int(futures["Open_Interest_All"]) < 0.9
+            sums = [0, 0]
+            for trader, (long, short, spread) in columns.items():
+                options = held[day, trader]
+                spreading = int(both[spread]) - int(futures[spread]) if spread else 0
+                for side, name in enumerate((long.format("Long"), short.format("Short"))):
+                    more = int(both[name]) - int(futures[name])
+                    assert more >= 0
+                    assert more + spreading == options[side] > 0
+                    sums[side] += options[side]
+            assert sums == [total, total]
+
+
+@pytest.mark.parametrize("crop", ["All", "Old", "Other"])
+def test_the_combined_cot_adds_up(combined: list[Path], crop: str) -> None:
+    spreads = [f"{name}_Spread_{crop}" for name in SPREADING]
+    for row in cot_rows(combined[1], "c_year.txt"):
+        for side, swap in (("Long", "Swap"), ("Short", "Swap_")):
+            names = ("Prod_Merc", swap, "M_Money", "Other_Rept", "NonRept")
+            held = [int(row[f"{name}_Positions_{side}_{crop}"]) for name in names]
+            held += [int(row[name]) for name in spreads]
+            assert min(held) >= 0
+            assert sum(held) == int(row[f"Open_Interest_{crop}"])
 
 
 # -- random numbers -----------------------------------------------------------------------------

@@ -1,0 +1,106 @@
+"""Days one by one, all at once, and in another order: the same database, row for row."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from etl import jobs
+from etl.build import build
+from etl.derive import derive
+from etl.export import open_database
+from etl.lake import Lake
+from etl.market import markets
+from etl.sources import sample
+
+MARKETS = markets()
+CODES = ("HE", "ZO")
+LAST = datetime(2025, 3, 8, 12, tzinfo=UTC)
+DAYS = [LAST - timedelta(days=back) for back in range(5, -1, -1)]
+#: What says when this lake did something, and not what it knows.
+OF_THE_RUN = {"ingested_at", "batch_id"}
+RUNS_OWN = {("meta", "batches")}
+
+
+def run(lake: Lake, now: datetime, days: int) -> None:
+    """A whole day's run."""
+    chosen = [MARKETS[code] for code in CODES]
+    with lake.writing(now):
+        jobs.land_sample(lake, chosen, days, now, lambda line: None)
+        _derive_and_build(lake, now)
+
+
+def _derive_and_build(lake: Lake, now: datetime) -> None:
+    for code in lake.markets():
+        derive(lake, MARKETS[code], now)
+    build(lake, dict(MARKETS), now)
+
+
+def database(lake: Lake) -> dict[str, pl.DataFrame]:
+    """Every table and view of the database, its rows in one order."""
+    connection = open_database(lake.database)
+    try:
+        names = connection.sql(
+            "select table_schema, table_name from information_schema.tables order by all"
+        ).fetchall()
+        found = {}
+        for schema, name in names:
+            if (schema, name) not in RUNS_OWN:
+                rows: pl.DataFrame = connection.sql(f"from {schema}.{name}").pl()
+                own = [column for column in rows.columns if column not in OF_THE_RUN]
+                found[f"{schema}.{name}"] = rows.select(own).sort(own, nulls_last=True)
+        return found
+    finally:
+        connection.close()
+
+
+def assert_same(one: Lake, other: Lake) -> None:
+    left, right = database(one), database(other)
+    assert left.keys() == right.keys()
+    assert len(left) > 25
+    for name, rows in left.items():
+        assert rows.height > 0 or not name.startswith("features."), name
+        assert_frame_equal(rows, right[name], check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake(tmp_path_factory.mktemp("at-once") / "lake")
+    run(lake, LAST, days=6)
+    return lake
+
+
+def test_days_one_by_one_are_the_same_database(at_once: Lake, tmp_path: Path) -> None:
+    by_day = Lake(tmp_path / "by-day")
+    for now in DAYS:
+        run(by_day, now, days=1)
+    assert by_day.reach("sample", "HE") == at_once.reach("sample", "HE")
+    assert len(by_day.raw_files()) > len(at_once.raw_files())
+    assert_same(at_once, by_day)
+
+
+def test_another_order_of_landing_is_the_same_database(tmp_path: Path) -> None:
+    """Files forth and back; and one by one, each derived and built before the next comes."""
+    start, end = (datetime(2025, 3, day, tzinfo=UTC) for day in (4, 7))
+    chosen = {code: MARKETS[code] for code in CODES}
+    files = [file for code in CODES for file in sample.fetch(MARKETS[code], start, end, tmp_path)]
+    zips = sample.fetch_cot(2024, 2025, end, tmp_path)
+    forth, back, apart = (Lake(tmp_path / name) for name in ("forth", "back", "apart"))
+    for lake, step in ((forth, 1), (back, -1)):
+        with lake.writing(LAST):
+            list(jobs.land_cot(lake, chosen, zips[::step], LAST, "sample"))
+            list(jobs.land_dbn(lake, chosen, files[::step], LAST, "sample"))
+            _derive_and_build(lake, LAST)
+    with apart.writing(LAST):
+        for file in jobs.dbn_files(files):
+            list(jobs.land_dbn(apart, chosen, [file], LAST, "sample"))
+            _derive_and_build(apart, LAST)
+        for file in zips:
+            list(jobs.land_cot(apart, chosen, [file], LAST, "sample"))
+            _derive_and_build(apart, LAST)
+    assert_same(forth, back)
+    assert_same(forth, apart)
