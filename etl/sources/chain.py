@@ -57,7 +57,7 @@ _EXPIRES_AT = {"SPX": time(9, 30), "SPXW": time(16, 0)}
 _OPEN_INTEREST, _VOLUME, _SETTLEMENT = 9, 6, 3
 _BATCH_ROWS = 250_000
 _TOO_LARGE = 1e15  # neither a price nor a count; NaN and infinity are no less so
-_MAX_TEXT_BYTES = 1 << 25  # an index's chain of all expiries is a twentieth of this
+_MAX_TEXT_BYTES = 1 << 24  # an index's chain of all expiries is a twelfth of this
 #: A row group is decoded whole, however few bytes stand for it.
 _MAX_GROUP_ROWS, _MAX_ROWS = 1 << 21, 1 << 26
 _MAX_HEADER_BYTES, _MAX_TEXT, _MAX_SERIES = 1 << 16, 128, 32

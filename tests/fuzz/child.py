@@ -51,7 +51,7 @@ class Child:
         self._inside = folder / "inside"
         self._inside.mkdir()
         self._once(next(self.target.seeds()))  # what is imported or made once is, from here on
-        self._guard = Guard(self._inside)
+        self._guard = Guard(self._inside, folder / "tmp")  # which must be as before at the end
         self._outside = self._listing()
         self._deadline = time.monotonic() + seconds
         self._saved = 0.0

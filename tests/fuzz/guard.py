@@ -42,11 +42,11 @@ class TooSlow(BaseException):
 
 
 class Guard:
-    """Watches this process from now on; ``inside`` is the only place that it may change."""
+    """Watches this process from now on; it may change nothing that is not ``inside`` a place."""
 
-    def __init__(self, inside: Path) -> None:
+    def __init__(self, *inside: Path) -> None:
         self.leaks: list[str] = []
-        self._inside = Path(os.path.realpath(inside))
+        self._inside = [Path(os.path.realpath(place)) for place in inside]
         self._watching = False
         used = _virtual_bytes()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, resource.RLIM_INFINITY))
@@ -95,7 +95,8 @@ class Guard:
     def _change(self, event: str, path: Any) -> None:
         if isinstance(path, int) or path == os.devnull:
             return
-        if not Path(os.path.realpath(os.fsdecode(path))).is_relative_to(self._inside):
+        real = Path(os.path.realpath(os.fsdecode(path)))
+        if not any(real.is_relative_to(place) for place in self._inside):
             self._leak(f"{event} {path!r}")
 
     def _leak(self, what: str) -> None:
