@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import click
 from loguru import logger
 
-from etl.errors import BadInput, HydraError, printable
+from etl.errors import BadInput, HydraError, LakeBusy, LakeError, printable, refusal
 from etl.lake import Lake
 from etl.outside import EARLIEST, LATEST
 
@@ -39,6 +40,9 @@ class Hydra(click.Group):
                 click.echo(f"hydra: {error}", err=True)
                 ctx.exit(error.exit_code)
             reason = printable(" ".join(str(error).split()))
+            if refused := refusal(error):
+                click.echo(f"hydra: {refused}, says the machine ({reason})", err=True)
+                ctx.exit(LakeError.exit_code)
             click.echo(f"hydra: {type(error).__name__}: {reason}; --debug shows where", err=True)
             ctx.exit(HydraError.exit_code)
 
@@ -162,6 +166,17 @@ def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:
     return [chosen(known, code) for code in codes or _DEFAULT_MARKETS]
 
 
+@contextmanager
+def _writing(obj: dict[str, Any]) -> Iterator[None]:
+    """Hold the lock of a lake whose files are what they were when they landed."""
+    from etl import verify
+
+    with obj["lake"].writing(obj["now"]), verify.guarded(obj["lake"]):
+        for line in verify.set_aside(obj["lake"]):
+            logger.warning(line)
+        yield
+
+
 _MARKET = click.option(
     "--market", "codes", multiple=True, metavar="CODE", help="Only this market; may be repeated."
 )
@@ -223,6 +238,9 @@ def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     help="Sessions of history: 90 of the sample, 5 of Databento by default.",
 )
 @_paid
+@click.option(
+    "--chaos", type=click.IntRange(0), metavar="SEED", help="Have the sample vendor plant faults."
+)
 @_COT
 @_MARKET
 @click.pass_obj
@@ -231,6 +249,7 @@ def daily(
     /,
     source: str | None,
     days: int | None,
+    chaos: int | None,
     cot_kinds: tuple[str, ...],
     codes: tuple[str, ...],
     **paid: Any,
@@ -242,11 +261,13 @@ def daily(
       hydra daily --source sample --days 120
       hydra daily --source databento --dry-run
     """
-    from etl import jobs
+    from etl import checks, jobs
 
     lake, now = obj["lake"], obj["now"]
     chosen = _chosen(obj, codes)
     source = source or ("databento" if _key() else "sample")
+    if chaos is not None and source != "sample":
+        raise BadInput(f"--chaos plants faults in the sample's data alone: {source} has its own")
     if source == "sample":
         if other := sorted({*cot_kinds} - {"disaggregated"}):
             raise BadInput(f"the sample vendor has no {other[0]} COT report: leave --cot out")
@@ -259,19 +280,20 @@ def daily(
         else:
             _download(obj, chosen, wanted, **paid)
         return
-    with lake.writing(now):
+    with _writing(obj):
         if source == "sample":
-            jobs.land_sample(lake, chosen, days or 90, now, logger.info)
+            jobs.land_sample(lake, chosen, days or 90, now, logger.info, chaos)
         else:
             _download(obj, chosen, wanted, **paid)
             jobs.land_reports(lake, chosen, now, logger.info, cot_kinds=cot_kinds)
         _derive(obj, ())
         _build(obj)
-    found = _check(obj)
+    findings = checks.findings(checks.kept(lake, now))
+    _tell_findings(findings)
     _export_daily(lake)
     _report(obj, lake.report, None)
     _summary(obj)
-    if any(severity == "error" for severity, *_ in found):
+    if "error" in findings["severity"]:
         logger.warning("the checks found errors: hydra check lists them")
 
 
@@ -310,7 +332,7 @@ def backfill(
     if paid["dry_run"]:
         _download(obj, chosen, wanted, **paid)
         return
-    with lake.writing(now):
+    with _writing(obj):
         _download(obj, chosen, wanted, by_month=True, **paid)
         jobs.land_reports(lake, chosen, now, logger.info, start.year, cot_kinds)
     logger.info("next: hydra derive && hydra build")
@@ -400,7 +422,7 @@ def land() -> None:
 def _land(obj: dict[str, Any], job: Callable[[], Any]) -> None:
     """Run a landing job under the lock, say what each file brought, fail if one was refused."""
     failed = 0
-    with obj["lake"].writing(obj["now"]):
+    with _writing(obj):
         for result in job():
             if isinstance(result, HydraError):
                 failed += 1
@@ -534,7 +556,7 @@ def derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
     Example:
       hydra derive --market HE
     """
-    with obj["lake"].writing(obj["now"]):
+    with _writing(obj):
         _derive(obj, codes)
 
 
@@ -559,14 +581,15 @@ def build(obj: dict[str, Any]) -> None:
     Example:
       hydra build && duckdb lake/hydra.duckdb
     """
-    with obj["lake"].writing(obj["now"]):
+    with _writing(obj):
         _build(obj)
 
 
 def _build(obj: dict[str, Any]) -> None:
-    from etl import cot_releases, release
+    from etl import cot_releases, release, verify
     from etl.build import build as build_database
 
+    verify.refuse_wrong(obj["lake"], derived=True)
     build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
     today = obj["now"].date()
@@ -577,38 +600,110 @@ def _build(obj: dict[str, Any]) -> None:
 
 @main.command()
 @click.option("--strict", is_flag=True, help="Exit 1 when there are warnings.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="A line a check and market for people, or every finding for programs.",
+)
+@click.option("--repair", is_flag=True, help="Set damaged and foreign Parquet files aside first.")
 @click.pass_obj
-def check(obj: dict[str, Any], strict: bool) -> None:
-    """Show what the checks found in the built database.
+def check(obj: dict[str, Any], strict: bool, output_format: str, repair: bool) -> None:
+    """Run the checks on the built database and say what they found.
 
-    Exits 0, 1 (warnings, with --strict) or 2 (errors).
+    Exits 0, 1 (warnings, with --strict) or 2 (errors). quality.checks keeps what every run found.
 
     \b
     Example:
       hydra check --strict
+      hydra check --format json
     """
-    severities = {severity for severity, *_ in _check(obj)}
+    if repair:
+        _repair(obj)
+    from etl import checks
+
+    lake, now = obj["lake"], obj["now"]
+    results = checks.look(lake, now)
+    try:
+        with lake.writing(now):
+            checks.keep(lake, results, now)
+    except (LakeBusy, LakeError) as error:  # to look needs no lock, and no right to write
+        logger.warning(f"not kept in quality.checks: {error}")
+    findings = checks.findings(results)
+    if output_format == "table":
+        _tell_findings(findings)
+    elif output_format == "csv":
+        click.echo(findings.write_csv(datetime_format="%FT%TZ"), nl=False)
+    else:
+        rows = findings.to_dicts()
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False, default=lambda v: v.isoformat()))
+    severities = set(findings["severity"])
     if "error" in severities:
         sys.exit(2)
     if strict and severities:
         sys.exit(1)
 
 
-def _check(obj: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Print a line a check that found something, and return those lines' values."""
-    from etl import sqlfiles
-    from etl.export import open_database
+def _repair(obj: dict[str, Any]) -> None:
+    """Set aside what is wrong, and say what that means."""
+    from etl import verify
 
-    connection = open_database(obj["lake"].database)
-    try:
-        found = connection.sql(sqlfiles.text("report/findings.sql")).fetchall()
-    finally:
-        connection.close()
-    for severity, name, market, count, first in found:
-        click.echo(printable(f"{severity:8} {name} {market}: {count:,}, newest: {first}"))
-    if not found:
+    lake = obj["lake"]
+    with lake.writing(obj["now"]):
+        wrong = verify.repair(lake, obj["now"])
+        missing = verify.set_aside(lake)
+    for found in wrong:
+        click.echo(f"set aside {found.line()}")
+    for line in missing:
+        logger.warning(line)
+    if wrong:
+        logger.info("next: hydra derive && hydra build")
+
+
+def _tell_findings(findings: Any) -> None:
+    """Print a table with a line a check and market that has findings."""
+    from etl.checks import summary
+
+    if findings.is_empty():
         click.echo("checks: nothing found")
-    return found
+        return
+    head = ("severity", "check", "market", "findings", "newest")
+    lines = [
+        (s, name, market, f"{n:,}", newest) for s, name, market, n, newest in summary(findings)
+    ]
+    wide = [max(len(line[i]) for line in [head, *lines]) for i in range(4)]
+    for severity, name, market, count, newest in [head, *lines]:
+        line = (
+            f"{severity:{wide[0]}}  {name:{wide[1]}}  {market:{wide[2]}}  "
+            f"{count:>{wide[3]}}  {newest}"
+        )
+        click.echo(printable(line))
+
+
+@main.command()
+@click.pass_obj
+def verify(obj: dict[str, Any]) -> None:
+    """Compare every file of the lake with its recorded hash and row count.
+
+    Exits 0, or 2 with a line for each file that differs, is gone or was not brought by a landing.
+
+    \b
+    Example:
+      hydra verify
+    """
+    from etl.verify import set_aside
+    from etl.verify import verify as compare
+
+    count, wrong = compare(obj["lake"])
+    for found in wrong:
+        click.echo(found.line())
+    for line in set_aside(obj["lake"]):
+        logger.warning(line)
+    if wrong:
+        sys.exit(2)
+    click.echo(f"verify: {count:,} files are as they were recorded")
 
 
 @main.command()

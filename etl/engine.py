@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -38,13 +40,22 @@ _SQL_TYPES: Mapping[type[pl.DataType], str] = {
 }
 
 
-def connect(database: str = ":memory:", **options: Any) -> duckdb.DuckDBPyConnection:
-    """Open DuckDB with UTC as its time zone, bounded memory and no extension but its own."""
+def connect(
+    database: str = ":memory:", spill: Path | None = None, **options: Any
+) -> duckdb.DuckDBPyConnection:
+    """Open DuckDB with UTC as its time zone, bounded memory and no extension but its own.
+
+    Parameters
+    ----------
+    spill : folder for what does not fit into memory; by default one in the system's for such files
+    """
     connection = duckdb.connect(database, **options)
     connection.execute("set autoinstall_known_extensions = false")
     connection.execute("set autoload_known_extensions = false")
     connection.execute("set timezone = 'UTC'")
     connection.execute(f"set memory_limit = '{MEMORY}'")
+    folder = spill or Path(tempfile.gettempdir()) / f"hydra-spill-{os.getpid()}"
+    connection.execute(f"set temp_directory = {quoted(folder)}")
     return connection
 
 
@@ -162,12 +173,13 @@ def sql_type(dtype: pl.DataType) -> str:
 def create_reference(
     connection: duckdb.DuckDBPyConnection, markets: Sequence[Market], first: date, last: date
 ) -> None:
-    """Create ``meta.markets``, ``meta.sessions``, ``meta.rates`` and ``meta.cot_releases``.
+    """Create ``meta.markets``, ``thresholds``, ``sessions``, ``rates`` and ``cot_releases``.
 
     Sessions and releases reach from ``first`` to ``last``, both included.
     """
     connection.execute("create schema if not exists meta")
     create_table(connection, "meta.markets", _markets(markets))
+    create_table(connection, "meta.thresholds", _thresholds(markets))
     sessions = [calendars.sessions(market, first, last) for market in markets]
     create_table(connection, "meta.sessions", pl.concat(sessions).sort("market", "session_date"))
     create_table(connection, "meta.rates", _rates(markets))
@@ -178,7 +190,7 @@ def _markets(markets: Sequence[Market]) -> pl.DataFrame:
     names = (
         *("name", "exchange", "currency", "timezone", "calendar", "exercise", "underlying"),
         *("quote_unit", "multiplier", "tick", "option_tick", "cot_code", "min_open_interest"),
-        *("max_spread", "min_strikes", "roll_sessions"),
+        *("max_spread", "min_strikes", "max_quote_age", "roll_sessions"),
     )
     rows = [
         {
@@ -190,6 +202,11 @@ def _markets(markets: Sequence[Market]) -> pl.DataFrame:
     ]
     texts = {"cot_code": pl.String(), "european_roots": pl.List(pl.String)}
     return pl.DataFrame(rows, schema_overrides=texts).sort("market")
+
+
+def _thresholds(markets: Sequence[Market]) -> pl.DataFrame:
+    rows = [{"market": market.code, **market.quality} for market in markets]
+    return pl.DataFrame(rows).sort("market")
 
 
 def _rates(markets: Sequence[Market]) -> pl.DataFrame:

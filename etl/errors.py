@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
+#: What a machine refuses for want of room, of rights or of file descriptors.
+_LIMITS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EMFILE, errno.ENFILE),
+)
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the machine refused, if an error is about that: the engines wrap it in their own."""
+    texts = map(os.strerror, _LIMITS)
+    return next((text for text in texts if text in str(error)), None)
+
 
 def printable(text: str) -> str:
     """``text`` on one line, as a terminal may be given it: what does not print is escaped.

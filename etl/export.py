@@ -16,7 +16,7 @@ import duckdb
 
 from etl import datapackage, engine
 from etl.datapackage import Column, Content
-from etl.errors import BadInput, LakeError
+from etl.errors import BadInput, LakeError, refusal
 from etl.lake import Lake, replace_whole, sync_folder
 
 #: How each format is written: UTC times in ISO 8601 with their zone, floats in full; lines of a
@@ -149,7 +149,8 @@ def _opened(database: Path, failure: str) -> Iterator[duckdb.DuckDBPyConnection]
             connection.execute(f"set temp_directory = {engine.quoted(folder)}")
             yield connection
         except duckdb.Error as error:
-            raise LakeError(f"{failure}: {str(error).splitlines()[0]}") from error
+            reason = refusal(error) or str(error).splitlines()[0]
+            raise LakeError(f"{failure}: {reason}") from error
         finally:
             connection.close()
 
@@ -245,6 +246,8 @@ def _write(
             if partition_by:
                 connection.execute("set threads = 1")  # one file a folder
                 options += f", partition_by ({', '.join(map(engine.identifier, partition_by))})"
+            else:
+                options += ", use_tmp_file false"  # the part is one
             # DuckDB takes a leading ~ for the home folder.
             copy = f"copy ({rows}\n) to {engine.quoted(part.absolute())} ({options})"
             written.append(connection.execute(copy).fetchall()[0][0])

@@ -120,11 +120,16 @@ def land_cot(
 
 
 def land_sample(
-    lake: Lake, markets: Sequence[Market], days: int, now: datetime, report: Report
+    lake: Lake,
+    markets: Sequence[Market],
+    days: int,
+    now: datetime,
+    report: Report,
+    seed: int | None = None,
 ) -> None:
     """Land the sample vendor's last ``days`` sessions, up to the last midnight in UTC.
 
-    What the lake has already is not made again.
+    What the lake has already is not made again.  With a ``seed`` the vendor plants faults.
     """
     end = datetime.combine(now.astimezone(UTC).date(), time(0), UTC)
     by_code = {market.code: market for market in markets}
@@ -133,13 +138,15 @@ def land_sample(
             wanted = recent(market, days, end)
             for start, until in spans.lacking(wanted, reach.held(lake, "sample", market.code)):
                 report(f"{market.code}: sample vendor, {start:%Y-%m-%d} to {until:%Y-%m-%d}")
-                files = sample.fetch(market, start, until, Path(folder))
+                files = sample.fetch(market, start, until, Path(folder), seed)
+                for fault in sample.planted(market, start, until, seed) if seed is not None else ():
+                    report(f"{fault.market}: planted on {fault.session_date}: {fault.kind}")
                 _tell(land_dbn(lake, by_code, files, now, "sample"), report)
                 reach.extend(lake, "sample", market.code, (start, until))
         for name, reported in _reports(markets):
             source = f"cftc-{name}"
             years = _report_years(lake, source, reported, end.year - _COT_YEARS + 1, end)
-            zips = sample.fetch_cot(years[0], years[-1], end, Path(folder), name)
+            zips = sample.fetch_cot(years[0], years[-1], end, Path(folder), name, seed)
             _tell(land_cot(lake, by_code, zips, now, "sample"), report)
             _extend_reports(lake, source, reported, years, end)
 

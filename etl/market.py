@@ -34,6 +34,7 @@ _FOLDER = Path(__file__).parent / "markets"
 _RATES = Path(__file__).parent / "risk_free.toml"
 _MAX_BYTES = 1 << 20
 _MOST = 10**9  # no count or size of a market is larger, nor smaller than its inverse
+_THRESHOLDS = Path(__file__).parent / "quality.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Market:
     Times are ``HH:MM`` in ``timezone``.  ``snapshot`` is when a session's quotes are taken,
     ``cut_off`` what may be known in it; both lie before the options' expiry instant.
     ``risk_free`` holds (first day, continuously compounded decimal rate), in order of date.
+    ``quality`` holds the checks' thresholds by name; a file states those that are its own.
     ``sources`` says for each field where its value was taken from.
     """
 
@@ -76,7 +78,9 @@ class Market:
     min_open_interest: int = 50
     max_spread: float = 0.20
     min_strikes: int = 8
+    max_quote_age: int = 240  # minutes that a quote may be older than the chain's newest
     risk_free: tuple[tuple[date, float], ...] = field(default=(), repr=False)
+    quality: Mapping[str, float] = field(default_factory=dict, hash=False, repr=False)
     sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -160,7 +164,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _read_market(path: Path) -> Market:
     table = _load(path)
-    optional = {"cut_off", "sources"}
+    optional = {"cut_off", "quality", "sources"}
     required = {f.name for f in fields(Market) if f.default is MISSING} - optional
     for key in table:
         if key not in _CHECKS:
@@ -179,6 +183,7 @@ def _read_market(path: Path) -> Market:
     if "risk_free" not in values:
         values["risk_free"], source = _shared_rates()
         values["sources"] = {"risk_free": source, **values.get("sources", {})}
+    values["quality"] = {**_shared_thresholds(), **values.get("quality", {})}
     _check_whole(path, values)
     return Market(**values)
 
@@ -338,6 +343,29 @@ def _steps(value: Any) -> tuple[tuple[date, float], ...]:
     return tuple(steps)
 
 
+def _thresholds(value: Any) -> dict[str, float]:
+    """Read a market's own thresholds; each is one that all markets have."""
+    if not isinstance(value, dict):
+        raise ValueError("must be a table of numbers")
+    known = _shared_thresholds()
+    for name, threshold in value.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ValueError(f"{name!r} is no threshold: {hint}")
+        try:
+            _positive(threshold)
+        except ValueError as error:
+            raise ValueError(f"{name!r} {error}") from None
+    return {name: float(threshold) for name, threshold in value.items()}
+
+
+@lru_cache(maxsize=1)
+def _shared_thresholds() -> Mapping[str, float]:
+    """The thresholds of a market that states none."""
+    return MappingProxyType({name: float(value) for name, value in _load(_THRESHOLDS).items()})
+
+
 @lru_cache(maxsize=1)
 def _shared_rates() -> tuple[tuple[tuple[date, float], ...], str]:
     """The schedule that markets share, and where it was taken from."""
@@ -379,6 +407,8 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "min_open_interest": _count(0),
     "max_spread": _share,
     "min_strikes": _count(3),
+    "max_quote_age": _count(1),
     "risk_free": _steps,
+    "quality": _thresholds,
     "sources": _said,
 }

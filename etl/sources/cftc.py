@@ -31,7 +31,7 @@ from etl.errors import BadInput
 from etl.market import Market
 from etl.outside import open_file, read_file
 from etl.schemas import DATASETS
-from etl.sources import Payload, conform, file_sha256, parse_date
+from etl.sources import Payload, conform, file_sha256, parse_date, text_layout
 
 __all__ = ["FIRST_YEAR", "newest_report", "read"]
 
@@ -173,7 +173,7 @@ def newest_report(path: Path) -> tuple[str, date]:
         The file is no report, is damaged, or has no row.
     """
     text = _text(path)
-    dated = ((report, _date(fields, text.where)) for _, report, fields in _lines(text))
+    dated = ((report, _date(fields, text.where)) for _, report, fields in _lines(text, {}))
     newest = max(dated, default=None)
     if newest is None:
         raise BadInput(f"{text.where}: holds no report; download it again")
@@ -189,8 +189,8 @@ def _frames(
             by_code.setdefault(market.cot_code, []).append(code)
     rows: dict[tuple[str, date], _Row] = {}
     dataset = ""
-    for kind, report, fields in _lines(text):
-        dataset = kind.dataset
+    for kind, report, fields in _lines(text, payload.layout):
+        dataset, payload.kind = kind.dataset, report
         cot_code = fields[_CODE].zfill(6)
         if cot_code not in by_code:
             payload.left_out["other market"] += 1
@@ -304,8 +304,11 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
     return cast(BinaryIO, archive.open(info))
 
 
-def _lines(text: _Text) -> Iterator[tuple[_Kind, str, dict[str, str]]]:
-    """Each row's kind and report, the same in all of them, and column -> stripped field."""
+def _lines(text: _Text, layout: dict[str, str]) -> Iterator[tuple[_Kind, str, dict[str, str]]]:
+    """Each row's kind and report, the same in all of them, and column -> stripped field.
+
+    ``layout`` takes the types of the columns.
+    """
     where = text.where
     report = ""
     try:
@@ -325,6 +328,8 @@ def _lines(text: _Text) -> Iterator[tuple[_Kind, str, dict[str, str]]]:
                         f"{where}: line {number} of {text.name} has {len(line)} fields, its "
                         f"header {len(header)}; download it again"
                     )
+                if not layout:
+                    layout |= text_layout(header, line)
                 fields = {name: line[place].strip() for name, place in wanted.items()}
                 found = f"{kind.name}_{_scope(fields, text)}"
                 if found != (report := report or found):

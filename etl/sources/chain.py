@@ -40,7 +40,7 @@ from etl.errors import BadInput
 from etl.market import Market
 from etl.outside import EARLIEST, LATEST, open_file, read_file
 from etl.schemas import UTC
-from etl.sources import Payload, conform, file_sha256, parse_date
+from etl.sources import Payload, conform, file_sha256, parse_date, text_layout
 
 __all__ = ["FORMATS", "read"]
 
@@ -143,7 +143,7 @@ def read(
         raise BadInput(
             f"a {format} file says its own expiries; leave --expiry and --expiration out"
         )
-    payload = Payload(f"chain-{format}", path.name, file_sha256(path), iter(()))
+    payload = Payload(f"chain-{format}", path.name, file_sha256(path), iter(()), kind=format)
     if format == "cboe":
         batches = iter([_cboe(path, market, quote_time, underlying_price, payload)])
     elif format == "barchart":
@@ -155,7 +155,7 @@ def read(
     else:
         if quote_time is not None:
             raise BadInput("a generic file says its own quote_time; leave --quote-time out")
-        batches = _generic(path, market, underlying_price)
+        batches = _generic(path, market, underlying_price, payload)
     payload.frames = _frames(batches, market, payload)
     return payload
 
@@ -395,6 +395,7 @@ def _cboe(
 ) -> pl.DataFrame:
     lines = _text_lines(path)
     place, names = _header(path, lines, ("expiration date", "calls", "strike", "puts"), "cboe")
+    payload.layout = text_layout(names, lines[place + 1] if len(lines) > place + 1 else [])
     above = [field for line in lines[:place] for field in line]
     stamp = _cboe_stamp(path, above, quote_time)
     if underlying_price is None:
@@ -515,6 +516,7 @@ def _barchart(
     lines = _text_lines(path)
     place, names = _header(path, lines, _BARCHART, "barchart")
     table = [line for line in lines[place + 1 :] if len(line) == len(names)]
+    payload.layout = text_layout(names, table[0] if table else [])
     footers = [line for line in lines[place + 1 :] if len(line) != len(names) and any(line)]
     if odd := sum(not _DOWNLOADED.search(" ".join(line)) for line in footers):
         payload.left_out["not a row of the table"] += odd
@@ -627,10 +629,13 @@ _IS_DAY = r"^\d{4}-\d{2}-\d{2}(?:[T ]00:00(?::00(?:\.0+)?)?)?$"
 _ZONE_ADVICE = "write it with its offset, as 2024-05-09T15:00:00-05:00"
 
 
-def _generic(path: Path, market: Market, underlying_price: float | None) -> Iterator[pl.DataFrame]:
+def _generic(
+    path: Path, market: Market, underlying_price: float | None, payload: Payload
+) -> Iterator[pl.DataFrame]:
     try:
         rows = _generic_scan(path)
-        header = {name.strip().lower(): name for name in rows.collect_schema().names()}
+        schema = rows.collect_schema()
+        header = {name.strip().lower(): name for name in schema.names()}
     except (*_DAMAGE, pa.ArrowException, OSError, ValueError):
         raise BadInput(
             f"{path.name}: is neither CSV nor Parquet; check the file or --format"
@@ -640,6 +645,7 @@ def _generic(path: Path, market: Market, underlying_price: float | None) -> Iter
             f"{path.name}: has no column {missing[0]}; the generic format needs "
             f"{', '.join(_GENERIC)}"
         )
+    payload.layout = {name: str(schema[given]) for name, given in header.items()}
     own = [name for name in (*_GENERIC, *_GENERIC_MORE) if name in header]
     rows = rows.select(pl.col(header[name]).alias(name) for name in own)
     return _generic_batches(path, rows, market, underlying_price)

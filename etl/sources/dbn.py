@@ -202,7 +202,7 @@ def read(
     """
     digest = file_sha256(path)
     header = peek(path)
-    payload = Payload(source, path.name, digest, iter(()))
+    payload = Payload(source, path.name, digest, iter(()), kind=header.schema)
     payload.frames = _frames(path, header, markets, instruments, payload)
     return payload
 
@@ -226,6 +226,7 @@ def _frames(
         decode = _decoder(header.schema, traded, metadata, instruments, payload)
         empty = True
         layout = _layout(kind, metadata)
+        payload.layout = {name: layout[name].str for name in layout.names or ()}
         for records in _records(path, stream, layout, kind.rtype, payload.left_out):
             empty = False
             for dataset, frame in decode(records):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -437,25 +438,61 @@ def test_an_export_that_cannot_be_written_is_one_line(sample_lake: Any, tmp_path
 
 @pytest.mark.parametrize(
     ("severities", "plain", "strict"),
-    [([], 0, 0), (["warning"], 0, 1), (["error"], 2, 2), (["warning", "error"], 2, 2)],
+    [(set(), 0, 0), ({"warning"}, 0, 1), ({"error"}, 2, 2), ({"warning", "error"}, 2, 2)],
 )
 def test_the_checks_decide_the_exit_code(
-    lake: Path, severities: list[str], plain: int, strict: int
+    own_lake: Any, severities: set[str], plain: int, strict: int
 ) -> None:
-    lake.mkdir()
-    with duckdb.connect(str(lake / "hydra.duckdb")) as connection:
-        connection.execute("create schema quality")
-        names = "check_name, severity, market, subject, reason"
-        columns = ", ".join(f"{name} varchar" for name in names.split(", "))
-        connection.execute(f"create table quality.checks ({columns}, session_date date)")
-        for severity in severities:
-            row = f"'torn', '{severity}', 'HE', 'HEJ5', 'of a reason', date '2025-03-13'"
-            connection.execute(f"insert into quality.checks ({names}, session_date) values ({row})")
+    root = own_lake.lake.root
+    with duckdb.connect(str(own_lake.lake.database)) as connection:
+        if "warning" not in severities:  # the sample has a crossed quote now and then
+            connection.execute("delete from features.chain_v1 where quarantine = 'crossed'")
+        if "error" in severities:
+            connection.execute("update features.surface_v1 set butterfly_free = false")
     for words, exit_code in ((["check"], plain), (["check", "--strict"], strict)):
-        result = hydra(lake, *words)
-        assert result.exit_code == exit_code
-        lines = result.stdout.splitlines()
-        assert sorted(line.split()[0] for line in lines) == (sorted(severities) or ["checks:"])
+        result = hydra(root, *words)
+        assert result.exit_code == exit_code, result.output
+        head, *lines = result.stdout.splitlines()
+        assert {line.split()[0] for line in lines} == severities
+        assert head.split()[0] == ("severity" if severities else "checks:")
+
+
+def test_check_gives_every_finding_to_programs(own_lake: Any) -> None:
+    root = own_lake.lake.root
+    found = json.loads(hydra(root, "check", "--format", "json").stdout)
+    assert found
+    assert {row["check_name"] for row in found} == {"crossed_quotes"}
+    assert list(found[0]) == [
+        "run_at", "check_name", "severity", "market", "session_date", "subject", "reason"
+    ]  # fmt: skip
+    assert found[0]["run_at"] == "2025-03-14T12:00:00+00:00"
+    text = hydra(root, "check", "--format", "csv").stdout
+    assert len(pl.read_csv(text.encode())) == len(found)
+
+
+def test_check_counts_age_to_its_own_instant(own_lake: Any) -> None:
+    """A lake that nobody has filled for a week is stale, whatever the build said."""
+    assert hydra(own_lake.lake.root, "build").exit_code == 0
+    words = ["--lake", str(own_lake.lake.root), "--now", "2025-03-24T12:00:00Z", "check"]
+    result = CliRunner().invoke(main, words)
+    assert "stale_source" in result.stdout
+    with own_lake.connect() as connection:
+        runs = "select distinct run_at::varchar, is_newest from quality.checks order by all"
+        assert connection.sql(runs).fetchall() == [
+            ("2025-03-14 12:00:00+00", False), ("2025-03-24 12:00:00+00", True)
+        ]  # fmt: skip
+
+
+def test_check_of_a_database_of_another_version_says_what_to_do(own_lake: Any) -> None:
+    with duckdb.connect(str(own_lake.lake.database)) as connection:
+        connection.execute("drop table meta.thresholds")
+    assert "run hydra build" in refused(hydra(own_lake.lake.root, "check"), 3)
+
+
+def test_chaos_is_the_samples_alone(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABENTO_API_KEY", "db-none")
+    assert "--chaos" in refused(hydra(lake, "daily", "--chaos", "1"), 3)
+    assert not lake.exists()
 
 
 # --- as it is installed -------------------------------------------------------------------------

@@ -286,7 +286,7 @@ def test_what_has_landed_is_not_made_again(
     lake = Lake(tmp_path / "lake")
     shutil.copytree(filled.root, lake.root)
     made: list[tuple[datetime, datetime]] = []
-    monkeypatch.setattr(sample, "fetch", lambda _, start, end, __: made.append((start, end)) or [])
+    monkeypatch.setattr(sample, "fetch", lambda _, start, end, *__: made.append((start, end)) or [])
     day = timedelta(days=1)
     land_sample(lake, known)
     land_sample(lake, known, now=NOW + day)

@@ -140,6 +140,13 @@ def test_a_file_in_a_further_folder_replaces_a_bundled_market(tmp_path: Path) ->
     assert market("HE").multiplier == 400
 
 
+def test_a_market_may_state_thresholds_of_its_own(tmp_path: Path) -> None:
+    own = market("KE", write(tmp_path, GOOD + "\n[quality]\nprice_deviations = 6\n"))
+    shared = market("HE").quality
+    assert own.quality == {**shared, "price_deviations": 6.0}
+    assert shared["price_deviations"] == 10.0
+
+
 def test_a_further_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a folder of market files"):
         markets(tmp_path / "absent")
@@ -181,6 +188,12 @@ def test_a_further_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ('code = "KE"', 'code = "KW"', "key 'code' is 'KW': must be the file's name"),
         ('code = "KE"', 'code = "k e"', "must be capital letters and digits"),
         ("tick = 0.25", "tick = ", "not TOML"),
+        ('["OKE"]', '["OKE"]\nmax_quote_age = 0', "must be a whole number, 1 or more"),
+        ('["OKE"]', '["OKE"]\nquality = 3', "must be a table of numbers"),
+        ('["OKE"]', '["OKE"]\n[quality]\nfrozen_part = 1', "'frozen_part' is no threshold"),
+        ('["OKE"]', '["OKE"]\n[quality]\nfrozen_shar = 1', "did you mean 'frozen_share'?"),
+        ('["OKE"]', '["OKE"]\n[quality]\nfrozen_share = "1"', "'frozen_share' must be a number"),
+        ('["OKE"]', '["OKE"]\n[quality]\nfrozen_share = -1', "'frozen_share' must be above zero"),
         ('["OKE"]', '["OKE"]\nrisk_free = 0.02', "key 'risk_free' is 0.02: must be a list"),
         (
             '["OKE"]',

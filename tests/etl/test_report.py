@@ -314,6 +314,13 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(sample_lake: Any, tmp_
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_database_of_other_code_is_one_line(own_lake: Any, tmp_path: Path) -> None:
+    with duckdb.connect(str(own_lake.lake.database)) as connection:
+        connection.execute("alter table features.density_v1 rename column cdf to probability")
+    with pytest.raises(LakeError, match="rebuild it with hydra build"):
+        report(own_lake.lake, tmp_path / "x.html", own_lake.now)
+
+
 def test_the_command_writes_where_it_is_told_and_into_the_lake(
     own_lake: Any, tmp_path: Path
 ) -> None:

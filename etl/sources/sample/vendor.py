@@ -11,13 +11,13 @@ import numpy as np
 
 from etl.errors import BadInput
 from etl.market import Market
-from etl.sources.sample import bars, definitions, quotes, statistics
+from etl.sources.sample import bars, chaos, definitions, quotes, statistics
 from etl.sources.sample.contracts import DAY_NS
 from etl.sources.sample.dbn_files import DbnFile, Interval, Records
 from etl.sources.sample.definitions import option_symbol
 from etl.sources.sample.world import FIRST_SESSION, World, world
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "planted"]
 
 _LAST_DAY = date(2098, 12, 31)  # the calendars that its world stands on end a year later
 _BLOCK = 32  # sessions that are in memory at a time
@@ -27,12 +27,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REACH = timedelta(days=7)
 
 
-def fetch(market: Market, start: datetime, end: datetime, directory: Path) -> list[Path]:
+def fetch(
+    market: Market, start: datetime, end: datetime, directory: Path, seed: int | None = None
+) -> list[Path]:
     """Write the vendor's files of a range and return their paths.
 
     Every record with ``start <= ts_recv < end`` is in them, and every bar that ends after
     ``start`` and not after ``end``: a bar is not there before it is complete, and consecutive
-    ranges hold each record once.  ``directory`` must hold none of the files yet.
+    ranges hold each record once.  ``directory`` must hold none of the files yet.  With a
+    ``seed``, the faults that ``planted`` lists are in them.
 
     Raises
     ------
@@ -76,7 +79,10 @@ def fetch(market: Market, start: datetime, end: datetime, directory: Path) -> li
             for kind, schema in files
         }
         for begin in range(first, last, _BLOCK):
-            for kind, schema, made in _block(place, begin, min(begin + _BLOCK, last)):
+            stop = min(begin + _BLOCK, last)
+            for kind, schema, made in _block(place, begin, stop):
+                if seed is not None:
+                    made = chaos.planted(place, begin, stop, seed, kind, schema, made)
                 if schema in _BAR_NS:
                     ended = made["ts_event"] + np.uint64(_BAR_NS[schema])
                     inside = (ended > start_ns) & (ended <= end_ns)
@@ -84,6 +90,13 @@ def fetch(market: Market, start: datetime, end: datetime, directory: Path) -> li
                     inside = (made["ts_recv"] >= start_ns) & (made["ts_recv"] < end_ns)
                 written[kind, schema].write(made[inside])
     return [file.path for file in written.values()]
+
+
+def planted(market: Market, start: datetime, end: datetime, seed: int) -> list[chaos.Fault]:
+    """The faults of the sessions whose snapshot lies in ``start`` to ``end``, in order."""
+    place = world(market, end.astimezone(UTC).date())
+    span = np.searchsorted(place.sessions.snapshot_at, [_ns(start), _ns(end)])
+    return chaos.faults(place, int(span[0]), int(span[1]), seed)
 
 
 def _block(place: World, first: int, last: int) -> Iterator[tuple[str, str, Records]]:
