@@ -7,6 +7,7 @@ BENCH  := .venv-bench
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DATE   ?= $(shell date -u +%F)
+FUZZ_SECONDS ?= 600
 
 # $(call install,folder,extra): an environment, with uv where it is on PATH, else venv and pip.
 define install
@@ -21,7 +22,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test browser lint types bench-math bench-sabr bench-spine bench-decode clean
+.PHONY: help env daily test browser lint types fuzz bench-math bench-sabr bench-spine bench-quality bench-decode kill-points many-builds clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -54,6 +55,12 @@ lint: $(READY)   ## ruff and sqlfluff
 types: $(READY)  ## mypy
 	@$(BIN)/mypy
 
+fuzz: .venv-fuzz/.ready  ## hostile input for FUZZ_SECONDS, guided by coverage; the table in docs/safety.md
+	@.venv-fuzz/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+.venv-fuzz/.ready: pyproject.toml constraints.txt
+	$(call install,.venv-fuzz,fuzz)
+
 # ── measurements ────────────────────────────────────────────────────────────
 bench-math: $(BENCH)/.ready  ## mathlib beside its peers: speed and error, into benchmarks/results
 	@$(BENCH)/bin/python -m benchmarks.math --date $(DATE)
@@ -64,12 +71,21 @@ bench-sabr: $(READY)  ## which of SVI and SABR is steadier, into benchmarks/resu
 bench-spine: $(READY)  ## point-in-time joins beside DuckDB's, Polars' and pandas' own, into benchmarks/results
 	@$(BIN)/python -m benchmarks.spine --date $(DATE)
 
+bench-quality: $(READY)  ## what the checks catch of planted faults, and what they invent, into benchmarks/results
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality --date $(DATE)
+
 bench-decode: $(READY)  ## DBN into Parquet beside the vendor's client, speed and memory, into benchmarks/results
 	@$(BIN)/python -m benchmarks.decode --date $(DATE)
+
+kill-points: $(READY)  ## every command killed at every change of a file (half an hour, needs cc), into benchmarks/results
+	@$(BIN)/python -m benchmarks.kill_points
+
+many-builds: $(READY)  ## eight duckdb sessions and exports beside fifty builds
+	@HYDRA_TEST_BUILDS=50 $(BIN)/python -m pytest -q tests/etl/test_writers_and_readers.py
 
 $(BENCH)/.ready: pyproject.toml constraints.txt
 	$(call install,$(BENCH),bench)
 
 # ── cleaning up ─────────────────────────────────────────────────────────────
 clean:           ## the environments and caches; never the lake
-	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(BENCH) .venv-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

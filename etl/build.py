@@ -6,6 +6,7 @@ views point at the lake's Parquet files by absolute path; everything else is sto
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 from collections.abc import Sequence
@@ -16,12 +17,12 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from etl import engine, reach, release, sqlfiles
+from etl import checks, engine, reach, release, sqlfiles
 from etl.derive import derived_files
 from etl.errors import LakeError
-from etl.lake import Lake, replace_whole
+from etl.lake import Lake, fingerprint, make_folder, sync_file, write_whole
 from etl.market import Market
-from etl.schemas import DATASETS
+from etl.schemas import DATASETS, UTC
 
 #: Every DuckDB 1.x client reads this; the engine's own default would lock older ones out.
 STORAGE_VERSION = "v1.0.0"
@@ -42,15 +43,27 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
         A released SQL file, or the code behind one, has changed: the old database stays.
     """
     release.verify()
-    replace_whole(lake.database, lambda part: _build(lake, markets, now, part))
+    folder = lake.staging / "build"
+    made, record = folder / lake.database.name, folder / lake.database_record.name
+    try:
+        make_folder(folder)
+        rows = _build(lake, markets, now, made)
+        sync_file(made)
+        about = {"built_at": now.isoformat(), "rows": rows, **fingerprint(made)}
+    except OSError as error:
+        raise LakeError(f"cannot write {lake.database}: {error.strerror}") from error
+    write_whole(record, json.dumps(about, indent=1) + "\n")
+    lake.commit("build", {made: lake.database, record: lake.database_record})
 
 
-def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) -> None:
-    connection = engine.connect()
+def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) -> dict[str, int]:
+    """Fill the file at ``path``, and return how many rows each of its tables has."""
+    connection = engine.connect(spill=lake.spill)
     try:
         options = f"(storage_version '{STORAGE_VERSION}')"
         connection.execute(f"attach {engine.quoted(path)} as hydra {options}")
         connection.execute("use hydra")
+        connection.execute("begin")  # one for all, since each commit waits for the disk
         for schema in ("raw", "features", "quality", "meta"):
             connection.execute(f"create schema {schema}")
         _reference(connection, lake, markets, now)
@@ -64,13 +77,25 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
             _comment(connection, "view", base, file, note)
         for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
             connection.execute(macro.read_text(encoding="utf-8"))
-        engine.create_as(connection, "quality.freshness", sqlfiles.text("build/freshness.sql"))
-        _checks(connection)
+        freshness = "from freshness_at((select built_at from meta.builds))"
+        engine.create_as(connection, "quality.freshness", freshness)
+        _checks(connection, lake, now)
+        rows = _row_counts(connection)
+        connection.execute("commit")
         connection.execute("use memory")
         connection.execute("detach hydra")
     finally:
         connection.close()
-    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    return rows
+
+
+def _row_counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    names = "select schema_name, table_name from duckdb_tables() where database_name = 'hydra'"
+    found = {}
+    for parts in connection.sql(f"{names} order by all").fetchall():
+        table = ".".join(map(engine.identifier, parts))
+        ((found[".".join(parts)],),) = connection.sql(f"select count(*) from {table}").fetchall()
+    return found
 
 
 def _reference(
@@ -94,6 +119,8 @@ def _reference(
     run = {"built_at": [now], "origin": [lake.origin], **_versions()}
     engine.create_table(connection, "meta.builds", pl.DataFrame(run))
     engine.create_table(connection, "meta.batches", _batches(lake))
+    engine.create_table(connection, "meta.layouts", _layouts(lake))
+    engine.create_table(connection, "meta.reach", _reach(lake))
     engine.create_table(connection, "meta.vendor_days", _vendor_days(lake, chosen))
     engine.create_table(connection, "meta.sql_versions", _sql_versions())
     engine.create_as(connection, "meta.features", sqlfiles.text("build/feature_list.sql"))
@@ -103,9 +130,13 @@ def _reference(
 
 
 def _globs(lake: Lake, dataset: str) -> list[str]:
-    # DuckDB reads [, * and ? of the lake's own path as patterns too, unless they are bracketed.
-    folder = re.sub(r"([\[*?])", r"[\1]", str(lake.raw.resolve() / f"dataset={dataset}"))
+    folder = _literal(lake.raw / f"dataset={dataset}")
     return [f"{folder}/*/*/*/*.parquet"] if lake.raw_files(dataset) else []
+
+
+def _literal(folder: Path) -> str:
+    """A folder's path in a glob: DuckDB reads [, * and ? of it as patterns unless bracketed."""
+    return re.sub(r"([\[*?])", r"[\1]", str(folder.resolve()))
 
 
 def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.SqlFile) -> None:
@@ -147,14 +178,13 @@ def _newest() -> dict[str, sqlfiles.SqlFile]:
     return {file.base: file for file in sorted(sqlfiles.features(), key=lambda f: f.version)}
 
 
-def _checks(connection: duckdb.DuckDBPyConnection) -> None:
-    """Run every check: each SELECTs what is wrong."""
+def _checks(connection: duckdb.DuckDBPyConnection, lake: Lake, now: datetime) -> None:
+    """Run the checks, and show what this and every earlier run of them found."""
+    checks.keep(lake, checks.run(connection, now), now)
+    files = engine.quoted(f"{_literal(lake.checks)}/*.parquet")
+    scan = f"from read_parquet({files})"
+    connection.execute(f"create view quality.recorded as {scan}")
     connection.execute(sqlfiles.text("build/checks.sql"))
-    for check in sqlfiles.checks():
-        name, severity = engine.quoted(check.name), engine.quoted(check.severity)
-        found = f"select {name} as check_name, {severity} as severity, * from ({check.body})"
-        found += " order by all"
-        connection.execute(f"insert into quality.checks by name {found}").fetchall()
 
 
 def _versions() -> dict[str, list[str]]:
@@ -192,6 +222,23 @@ def _batches(lake: Lake) -> pl.DataFrame:
         for record in lake.batch_records()
     ]
     return pl.DataFrame(rows, schema=schema)
+
+
+def _layouts(lake: Lake) -> pl.DataFrame:
+    """The columns of each batch's file as the vendor sent them, one row a market and column."""
+    rows = [
+        (record["batch_id"], record["source"], record["kind"], market, name, kind)
+        for record in lake.batch_records()
+        for market in sorted({file["market"] for file in record["files"]})
+        for name, kind in record.get("layout", {}).items()
+    ]
+    names = ("batch_id", "source", "kind", "market", "column_name", "column_type")
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+
+
+def _reach(lake: Lake) -> pl.DataFrame:
+    schema = {"source": pl.String(), "market": pl.String(), "until": UTC}
+    return pl.DataFrame(reach.ends(lake), schema=schema, orient="row")
 
 
 def _vendor_days(lake: Lake, markets: Sequence[Market]) -> pl.DataFrame:

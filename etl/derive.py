@@ -2,7 +2,8 @@
 
 What is derived is a pure function of the raw rows, the SQL, mathlib and the market's file.
 It is stored by table, market and month; a record beside it says from which raw files, which
-code and up to which instant, so that the next run knows what it has to do again.
+code and up to which instant, so that the next run knows what it has to do again.  All that a
+run changes of a market changes at once.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import polars as pl
 
 import mathlib
 from etl import engine, sqlfiles
-from etl.lake import Lake, month_of, replace_whole, write_whole
+from etl.lake import Lake, month_of
 from etl.market import Market
 from etl.schemas import COT_DATASETS, DATASETS
+from etl.stored import Months
 from mathlib import udf
 
 #: Sessions of one pass: enough to fill mathlib's batches, few enough to bound memory.
@@ -56,21 +58,22 @@ def derive(
         The run's instant: nothing with a cut-off after it is derived.
     progress : called with a line for a person before each pass of a long run
     """
-    record = lake.derived / "state" / f"{market.code}.json"
     files = {name: lake.raw_files(name, market.code) for name in DATASETS}
     names = {str(path.relative_to(lake.root)) for paths in files.values() for path in paths}
     code = _code_hash(market)
-    state = json.loads(record.read_text()) if record.exists() else {}
-    if state.get("code") != code:
-        state = {}
+    months = Months(lake, market.code)
+    state = months.state
     done = set(state.get("files", ()))
+    if state.get("code") != code or not done <= names or not months.is_whole():
+        months.forget()
+        state, done = {}, set()
     fresh = {
         name: [path for path in paths if str(path.relative_to(lake.root)) not in done]
         for name, paths in files.items()
     }
     last_known_at = datetime.fromisoformat(state["known_at"]) if state else _EPOCH
     rows = 0
-    connection = engine.connect()
+    connection = engine.connect(spill=lake.spill)
     try:
         udf.register(connection)
         first = lake.first_day(market.code) or now.date()
@@ -80,21 +83,20 @@ def derive(
         for start in range(0, len(sessions), CHUNK):
             chunk = sessions[start : start + CHUNK]
             if len(sessions) > CHUNK:
-                progress(f"{market.code}: deriving sessions {chunk[0]} to {chunk[-1]}")
+                share = f"{start:,} of {len(sessions):,} done"
+                progress(f"{market.code}: deriving sessions {chunk[0]} to {chunk[-1]}, {share}")
             _run(connection, files, chunk)
             for file in sqlfiles.stage("derive"):
-                rows += _store(connection, lake, market, file, chunk)
+                rows += _store(connection, months, file, chunk)
     finally:
         connection.close()
-    state = {"code": code, "known_at": now.isoformat(), "files": sorted(names)}
-    write_whole(record, json.dumps(state, indent=1) + "\n")
+    months.commit({"code": code, "known_at": now.isoformat(), "files": sorted(names)})
     return Derived(market.code, len(sessions), rows)
 
 
 def current_at(lake: Lake, market: Market) -> datetime | None:
     """The instant of the market's last run; ``None`` where raw files or code are newer."""
-    record = lake.derived / "state" / f"{market.code}.json"
-    state = json.loads(record.read_text()) if record.exists() else {}
+    state = lake.state(market.code)
     landed = [path for name in DATASETS for path in lake.raw_files(name, market.code)]
     names = sorted(str(path.relative_to(lake.root)) for path in landed)
     if state.get("code") != _code_hash(market) or state.get("files") != names:
@@ -112,7 +114,8 @@ def _code_hash(market: Market) -> str:
     here = Path(__file__).parent
     sources = sorted([*Path(mathlib.__file__).parent.glob("*.py"), *here.glob("calendar*")])
     digest = hashlib.sha256(sqlfiles.code_hash(sources).encode())
-    digest.update(json.dumps(asdict(market), sort_keys=True, default=str).encode())
+    about = {**asdict(market), "quality": None}  # the checks' thresholds shape no derived row
+    digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
@@ -165,24 +168,21 @@ def _run(connection: duckdb.DuckDBPyConnection, files: Files, sessions: Sequence
 
 def _store(
     connection: duckdb.DuckDBPyConnection,
-    lake: Lake,
-    market: Market,
+    months: Months,
     file: sqlfiles.SqlFile,
     sessions: Sequence[date],
 ) -> int:
-    """Put the sessions' new rows in place of their old ones, month by month."""
+    """Stage the sessions' new rows in place of their old ones, month by month."""
     rows = connection.sql(f"from features.{file.name}").pl()
     found = dict(_by_month(rows))
     for year, month in sorted({(day.year, day.month) for day in sessions}):
-        folder = lake.derived / f"table={file.name}/market={market.code}"
-        path = folder / f"year={year}/month={month:02d}/rows.parquet"
         parts = [found.get((year, month), rows.clear())]
-        if path.exists():
-            old = pl.read_parquet(path, hive_partitioning=False, glob=False)
+        old = months.read(file.name, year, month)
+        if old is not None and old.schema == rows.schema:  # else of older SQL: all is derived anew
             parts.insert(0, old.filter(~pl.col("session_date").is_in(sessions)))
         merged = pl.concat(parts).sort(file.grain, nulls_last=True)
-        if merged.height or path.exists():
-            replace_whole(path, merged.write_parquet)
+        if merged.height or old is not None:
+            months.write(file.name, year, month, merged)
     return int(rows.height)
 
 

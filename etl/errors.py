@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
+#: What a machine refuses for want of room, of rights or of file descriptors.
+_LIMITS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EMFILE, errno.ENFILE),
+)
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the machine refused, if an error is about that: the engines wrap it in their own."""
+    texts = map(os.strerror, _LIMITS)
+    return next((text for text in texts if text in str(error)), None)
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, as a terminal may be given it: what does not print is escaped.
+
+    Names of files and contracts come from outside: a newline would forge a line, an escape
+    sequence moves the cursor, and a byte that is not UTF-8 cannot be written at all.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
 
 class HydraError(Exception):
     """One line: what was wrong, where, and what to do.  Never holds a secret."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BadInput(HydraError):

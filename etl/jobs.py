@@ -5,6 +5,7 @@ Each takes the run's instant; none reads the clock.  The caller holds the lake's
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -14,9 +15,10 @@ import polars as pl
 
 from etl import calendars, reach, spans
 from etl.errors import BadInput, HydraError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.landing import Landed, land
 from etl.market import COT_KINDS, Market
+from etl.schemas import HIVE_SCHEMA
 from etl.sources import cftc, cftc_download, dbn, sample
 from etl.spans import Span
 
@@ -41,12 +43,12 @@ def dbn_files(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):
             inside = sorted(p for p in path.rglob("*") if p.name.endswith((".dbn", ".dbn.zst")))
             if not inside:
                 raise BadInput(f"{path}: holds no .dbn or .dbn.zst file")
             found += inside
-        elif path.exists():
+        elif os.path.exists(path):
             found.append(path)
         else:
             raise BadInput(f"{path}: no such file or folder")
@@ -119,11 +121,16 @@ def land_cot(
 
 
 def land_sample(
-    lake: Lake, markets: Sequence[Market], days: int, now: datetime, report: Report
+    lake: Lake,
+    markets: Sequence[Market],
+    days: int,
+    now: datetime,
+    report: Report,
+    seed: int | None = None,
 ) -> None:
     """Land the sample vendor's last ``days`` sessions, up to the last midnight in UTC.
 
-    What the lake has already is not made again.
+    What the lake has already is not made again.  With a ``seed`` the vendor plants faults.
     """
     end = datetime.combine(now.astimezone(UTC).date(), time(0), UTC)
     by_code = {market.code: market for market in markets}
@@ -132,13 +139,15 @@ def land_sample(
             wanted = recent(market, days, end)
             for start, until in spans.lacking(wanted, reach.held(lake, "sample", market.code)):
                 report(f"{market.code}: sample vendor, {start:%Y-%m-%d} to {until:%Y-%m-%d}")
-                files = sample.fetch(market, start, until, Path(folder))
+                files = sample.fetch(market, start, until, Path(folder), seed)
+                for fault in sample.planted(market, start, until, seed) if seed is not None else ():
+                    report(f"{fault.market}: planted on {fault.session_date}: {fault.kind}")
                 _tell(land_dbn(lake, by_code, files, now, "sample"), report)
                 reach.extend(lake, "sample", market.code, (start, until))
         for name, reported in _reports(markets):
             source = f"cftc-{name}"
             years = _report_years(lake, source, reported, end.year - _COT_YEARS + 1, end)
-            zips = sample.fetch_cot(years[0], years[-1], end, Path(folder), name)
+            zips = sample.fetch_cot(years[0], years[-1], end, Path(folder), name, seed)
             _tell(land_cot(lake, by_code, zips, now, "sample"), report)
             _extend_reports(lake, source, reported, years, end)
 
@@ -164,10 +173,14 @@ def land_reports(
     first = max(first_year or now.year - _COT_YEARS + 1, cftc.FIRST_YEAR)
     by_code = {market.code: market for market in markets}
     with tempfile.TemporaryDirectory(prefix="hydra-cftc-") as folder:
+        fetched = []
         for name, reported in _reports(markets, cot_kinds):
             source = f"cftc-{name}"
             years = _report_years(lake, source, reported, first, now)
-            texts = cftc_download.fetch(name, years, Path(folder))
+            unpublished = now.year if now.month == 1 else None
+            texts = cftc_download.fetch(name, years, Path(folder), unpublished)
+            fetched.append((source, reported, years, texts))
+        for source, reported, years, texts in fetched:  # no report lands before all have come
             _tell(land_cot(lake, by_code, texts, now), report)
             _extend_reports(lake, source, reported, years, now)
 

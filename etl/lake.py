@@ -7,38 +7,45 @@ Layout (``lake/README.md`` explains it to a person)::
     batches/<batch>.json          what each batch brought, with the hash of every file
     reach/<source>-<market>.json  the spans that a vendor was asked for and that have landed
     reach/days-<dataset>.json     what the vendor says of each day that was asked for
+    checks/<instant>.parquet      what the checks found in one run
     downloads/                    vendors' files between their download and their landing
     derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
-    hydra.duckdb, report.html, exports/
+    hydra.duckdb, hydra.duckdb.json, report.html, exports/
+    set-aside/                    files that were damaged or foreign, each with the reason
 
-A batch is staged under ``staging/<batch>/``, committed by the appearance of its record
-in ``batches/``, and then moved into place.  What was committed and not yet moved is moved
-by the next writer; what was staged and not committed is dropped by it.
+What changes together is staged under ``staging/<name>/``, committed by the appearance of
+the list of its moves there, and then moved into place, the record that speaks of it last.
+What was committed and not yet moved is moved by the next writer; what was staged and not
+committed is dropped by it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import polars as pl
+from etl.errors import BadInput, LakeBusy, LakeError
 
-from etl.errors import LakeBusy, LakeError
+if TYPE_CHECKING:
+    import polars as pl
 
 FORMAT = 1
 ORIGINS = ("sample", "vendor")
 
-#: What the folders of a raw file say, for Polars.
-HIVE_SCHEMA = {"dataset": pl.String, "market": pl.String, "year": pl.Int32, "month": pl.Int32}
+#: The list of moves that commits what is staged beside it.
+_MOVES = "moves.json"
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,24 @@ class Lake:
     """A lake at ``root``; opening one reads nothing but its marker."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        """Refuse a place that DuckDB and Polars would not find, or take for a partition's.
+
+        Raises
+        ------
+        BadInput
+            The path is not UTF-8, or a folder in it is called ``key=value`` like the lake's own.
+        """
+        # Both take a leading ~ for the home folder and s3: for a service, which Python does not.
+        if self.root.parts and re.match("~|.*:", self.root.parts[0]):
+            object.__setattr__(self, "root", self.root.absolute())
+        if wrong := [part for part in self.root.absolute().parts if "=" in part]:
+            raise BadInput(f"{self.root}: a lake cannot lie under a folder called {wrong[0]}")
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError:
+            raise BadInput(f"{self.root}: is no path in UTF-8; give the lake another one") from None
 
     @property
     def raw(self) -> Path:
@@ -64,8 +89,21 @@ class Lake:
         return self.root / "staging"
 
     @property
+    def checks(self) -> Path:
+        return self.root / "checks"
+
+    @property
+    def spill(self) -> Path:
+        """Where a writer's engine puts what does not fit into memory; the next writer clears it."""
+        return self.staging / "spill"
+
+    @property
     def database(self) -> Path:
         return self.root / "hydra.duckdb"
+
+    @property
+    def database_record(self) -> Path:
+        return self.root / "hydra.duckdb.json"
 
     @property
     def report(self) -> Path:
@@ -78,17 +116,10 @@ class Lake:
     @property
     def origin(self) -> str | None:
         """ "sample" or "vendor"; ``None`` while nothing has landed."""
-        try:
-            marker = json.loads(self.marker.read_text())
-        except FileNotFoundError:
+        if not self.marker.exists():
             return None
-        except ValueError as error:
-            raise LakeError(
-                f"{self.marker} is damaged ({error}): restore it from a backup"
-            ) from error
-        if not isinstance(marker, dict) or (
-            marker.get("format") != FORMAT or marker.get("origin") not in ORIGINS
-        ):
+        marker = read_record(self.marker)
+        if marker.get("format") != FORMAT or marker.get("origin") not in ORIGINS:
             raise LakeError(f"{self.marker} is not of a lake that this version reads: {marker}")
         return str(marker["origin"])
 
@@ -142,7 +173,27 @@ class Lake:
 
     def batch_records(self) -> list[dict[str, Any]]:
         """The record of every committed batch, oldest first."""
-        return [json.loads(path.read_text()) for path in sorted(self.batches.glob("*.json"))]
+        return [read_record(path) for path in sorted(self.batches.glob("*.json"))]
+
+    def state_record(self, market: str) -> Path:
+        """Where the last derivation of a market left its record."""
+        return self.derived / "state" / f"{market}.json"
+
+    def state(self, market: str) -> dict[str, Any]:
+        """That record; empty where there is none that can be read, since it can be made anew."""
+        try:
+            return read_record(self.state_record(market))
+        except LakeError:
+            return {}
+
+    def last_run(self) -> datetime | None:
+        """The latest instant at which anything landed, was derived or was built."""
+        instants = [record["ingested_at"] for record in self.batch_records()]
+        states = [self.state(path.stem) for path in self.state_record("*").parent.glob("*.json")]
+        instants += [state["known_at"] for state in states if state]
+        if self.database_record.exists():
+            instants.append(read_record(self.database_record)["built_at"])
+        return max(map(datetime.fromisoformat, instants), default=None)
 
     @contextmanager
     def writing(self, now: datetime) -> Iterator[None]:
@@ -150,86 +201,123 @@ class Lake:
 
         The lock is the operating system's, so it ends with the process that holds it.
 
+        Parameters
+        ----------
+        now : aware datetime
+            The run's instant: time in a lake does not go back.
+
         Raises
         ------
         LakeBusy
             Another process is writing.
+        LakeError
+            The lake cannot be written to, or was last written after ``now``.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            handle = open(self.root / ".lock", "a+")  # noqa: SIM115 - held for the block
+            make_folder(self.root)
+            # Unbuffered: what a full disk refused must not be tried again when it is closed.
+            handle = open(self._lock, "a+b", buffering=0)  # noqa: SIM115 - held for the block
         except OSError as error:
             raise LakeError(f"cannot write to the lake at {self.root}: {error.strerror}") from error
         with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                holder = handle.read().strip() or "another process"
-                raise LakeBusy(
-                    f"the lake at {self.root} is being written by {holder}: "
-                    "wait for it to end, or stop it"
-                ) from None
-            handle.seek(0)
-            handle.truncate()
-            handle.write(f"process {os.getpid()} on {socket.gethostname()} since {now:%FT%TZ}\n")
-            handle.flush()
+            self._take(handle, fcntl.LOCK_EX)
             try:
                 self._recover()
+                handle.truncate(0)
+                holder = f"process {os.getpid()} on {socket.gethostname()} since {now:%FT%TZ}\n"
+                handle.write(holder.encode())
             except OSError as error:
                 raise LakeError(
                     f"cannot put the lake at {self.root} in order: {error.strerror}"
                 ) from error
             try:
+                last = self.last_run()
+                if last is not None and now < last:
+                    raise LakeError(
+                        f"it is {now:%FT%TZ} by the clock, before the last run on the lake at "
+                        f"{self.root}, {last:%FT%TZ}: set the clock right, or say --now"
+                    )
                 yield
             finally:
-                handle.seek(0)
-                handle.truncate()
+                with suppress(OSError):  # the next writer tries again
+                    self._recover()
+                    handle.truncate(0)
+                # Closing is not enough where a fork holds the same handle.
+                fcntl.flock(handle, fcntl.LOCK_UN)
 
-    def commit(self, batch_id: str, record: dict[str, Any], files: dict[Path, Path]) -> None:
-        """Make a staged batch part of the lake: all of its files, or none.
+    def refuse_writer(self) -> None:
+        """Make sure that nobody is writing at the moment.
 
-        ``files`` maps each staged file to its place; both lie in this lake.
+        Raises
+        ------
+        LakeBusy
+            A process is writing.
+        """
+        if self._lock.exists():
+            with open(self._lock, "rb", buffering=0) as handle:
+                self._take(handle, fcntl.LOCK_SH)
+
+    @property
+    def _lock(self) -> Path:
+        return self.root / ".lock"
+
+    def _take(self, handle: BinaryIO, kind: int) -> None:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().decode().strip() or "another process"
+            raise LakeBusy(
+                f"the lake at {self.root} is being written by {holder}: "
+                "wait for it to end, or stop it"
+            ) from None
+
+    def commit(self, name: str, moves: Mapping[Path, Path]) -> None:
+        """Put what is staged under ``name`` in its place: all of the files, or none.
+
+        ``moves`` maps each staged file to its place, in the order in which they are moved;
+        both lie in this lake.
 
         Raises
         ------
         LakeError
-            A file cannot be written: the next writer finishes the batch or drops it.
+            A file cannot be written: the next writer finishes the moves or drops what is staged.
         """
-        moves = {
-            str(staged.relative_to(self.root)): str(place.relative_to(self.root))
-            for staged, place in files.items()
-        }
-        for folder in {staged.parent for staged in files}:
+        for folder in {staged.parent for staged in moves}:
             sync_folder(folder)
-        write_whole(
-            self.batches / f"{batch_id}.json",
-            json.dumps({**record, "moves": moves}, indent=1, sort_keys=True) + "\n",
-        )
-        self._move(moves)
-        shutil.rmtree(self.staging / batch_id, ignore_errors=True)
+        pairs = [[str(path.relative_to(self.root)) for path in pair] for pair in moves.items()]
+        folder = self.staging / name
+        write_whole(folder / _MOVES, json.dumps(pairs, indent=1) + "\n")
+        self._move(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
-    def _move(self, moves: dict[str, str]) -> None:
-        folders: set[Path] = set()
-        for staged, place in moves.items():
+    def _move(self, folder: Path) -> None:
+        targets: list[Path] = []
+        for staged, place in json.loads((folder / _MOVES).read_text(encoding="utf-8")):
             source, target = self.root / staged, self.root / place
+            inside = source.is_relative_to(self.root) and target.is_relative_to(self.root)
+            if not inside or ".." in (*source.parts, *target.parts):
+                raise LakeError(
+                    f"{folder / _MOVES}: would move {staged} to {place}, out of the lake: take "
+                    "the folder away, for it is not this program's"
+                )
             if not source.exists():  # moved before the writer was killed
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(source, target)
-            folders.add(target.parent)
-        for folder in folders:
-            sync_folder(folder)
+            make_folder(target.parent)
+            os.replace(source, target)
+            targets.append(target)
+        for parent in {target.parent for target in targets}:
+            sync_folder(parent)
 
     def _recover(self) -> None:
         for folder in sorted(self.staging.glob("*")):
-            record = self.batches / f"{folder.name}.json"
-            if record.exists():
-                self._move(json.loads(record.read_text())["moves"])
+            if (folder / _MOVES).exists():
+                self._move(folder)
             shutil.rmtree(folder)
-        for pattern in ("*.part*", "batches/*.part", "derived/**/*.part", "reach/*.part"):
-            for left in self.root.glob(pattern):
-                left.unlink()
+        for pattern in ("*.part", "reach/*.part", "exports/*.part", "checks/*.part"):
+            for part in self.root.glob(pattern):
+                if part.is_file():
+                    _drop(part)
 
 
 def month_of(path: Path) -> date:
@@ -242,6 +330,53 @@ def _month(folder: Path) -> date:
     return date(int(year), int(month), 1)
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """One of the lake's JSON records.
+
+    Raises
+    ------
+    LakeError
+        It cannot be read, or is none.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LakeError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise LakeError(f"{path} is damaged ({error}): restore it from a backup") from error
+    if not isinstance(record, dict):
+        raise LakeError(f"{path} is damaged (it holds no record): restore it from a backup")
+    return record
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file, as the records keep them."""
+    with open(path, "rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        return {"bytes": handle.tell(), "sha256": digest}
+
+
+def write_rows(path: Path, rows: pl.DataFrame) -> dict[str, Any]:
+    """Write a Parquet file of its own, synced; its row count and fingerprint."""
+    made = BytesIO()  # Polars does not say what a disk refused
+    rows.write_parquet(made, compression="zstd", statistics=True)
+    make_folder(path.parent)
+    with open(path, "wb") as handle:
+        handle.write(made.getbuffer())
+        handle.flush()
+        os.fsync(handle.fileno())
+    digest = hashlib.sha256(made.getbuffer()).hexdigest()
+    return {"rows": rows.height, "bytes": len(made.getbuffer()), "sha256": digest}
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that their names survive a power cut."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
@@ -251,29 +386,68 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file survive a power cut."""
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
 def replace_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a file beside ``path`` and put it in its place, synced, in one step.
+
+    Of two processes that write the same file one waits for the other.
 
     Raises
     ------
     LakeError
         The file cannot be written: the old one stays.  What else ``write`` raises passes on.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)
-        try:
+        make_folder(path.parent)
+        with _part_of(path) as part:
             write(part)
-            with open(part, "rb") as handle:
-                os.fsync(handle.fileno())
+            sync_file(part)
             os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
         sync_folder(path.parent)
     except OSError as error:
         raise LakeError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """The file beside ``path`` that this process alone fills; a killed one's is taken over."""
+    part = path.with_name(path.name + ".part")
+    while True:
+        handle = open(part, "ab")  # noqa: SIM115 - held for the block
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_at(handle, part):
+            break
+        handle.close()  # the one that was waited for has put it in place
+    with handle:
+        try:
+            handle.truncate(0)
+            yield part
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def _drop(part: Path) -> None:
+    """Remove a part that a killed process left; not one that is being filled."""
+    with open(part, "ab") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        if _is_at(handle, part):
+            part.unlink()
+
+
+def _is_at(handle: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def write_whole(path: Path, text: str) -> None:

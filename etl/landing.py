@@ -7,8 +7,7 @@ vintage of its report is a new vintage, known from the instant at which this lak
 
 from __future__ import annotations
 
-import hashlib
-import os
+import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +19,9 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import LakeError
-from etl.lake import HIVE_SCHEMA, Lake
-from etl.schemas import COMMON, COT_DATASETS, LINEAGE, UTC, raw_schema, source_schema
+from etl.errors import LakeError, printable, refusal
+from etl.lake import Lake, write_rows, write_whole
+from etl.schemas import COMMON, COT_DATASETS, HIVE_SCHEMA, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
 _PARTITION = ["market", "year", "month"]
@@ -56,7 +55,8 @@ class Landed:
         if known := sum(self.known.values()):
             parts.append(f"{known:,} already there")
         parts += [f"{rows:,} left out ({why})" for why, rows in sorted(self.left_out.items())]
-        return f"{self.description}: {', '.join([*parts, *self.notes]) or 'nothing new'}"
+        said = ", ".join([*parts, *self.notes]) or "nothing new"
+        return printable(f"{self.description}: {said}")
 
 
 def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
@@ -102,7 +102,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                     folder / f"{batch_id}-{number}.parquet",
                     *_span(fresh),
                 )
-                _write(fresh, now, batch_id, file.path)
+                about = _write(fresh, now, batch_id, file.path)
                 staged.append(file)
                 landed.rows[dataset] += fresh.height
                 landed.known[dataset] -= fresh.height
@@ -111,8 +111,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                         "path": str(file.place.relative_to(lake.root)),
                         "dataset": dataset,
                         "market": market,
-                        "rows": fresh.height,
-                        "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
+                        **about,
                     }
                 )
         landed.left_out.update(payload.left_out)
@@ -125,13 +124,19 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 "payload_sha256": payload.sha256,
                 "ingested_at": now.isoformat(),
                 "rows": sum(landed.rows.values()),
+                "kind": payload.kind,
+                "layout": payload.layout,
                 "left_out": dict(landed.left_out),
                 "cost_usd": payload.cost_usd,
                 "files": record_files,
             }
-            lake.commit(batch_id, record, {file.path: file.place for file in staged})
+            written = staging / "record.json"
+            write_whole(written, json.dumps(record, indent=1, sort_keys=True) + "\n")
+            moves = {file.path: file.place for file in staged}
+            lake.commit(batch_id, {**moves, written: lake.batches / f"{batch_id}.json"})
     except OSError as error:
-        raise LakeError(f"cannot write to the lake at {lake.root}: {error.strerror}") from error
+        reason = error.strerror or refusal(error) or error
+        raise LakeError(f"cannot write to the lake at {lake.root}: {reason}") from error
     return landed
 
 
@@ -151,16 +156,13 @@ def _ahead(frames: Iterator[_Frame]) -> Iterator[_Frame]:
             yield frame
 
 
-def _write(rows: pl.DataFrame, now: datetime, batch_id: str, path: Path) -> None:
+def _write(rows: pl.DataFrame, now: datetime, batch_id: str, path: Path) -> dict[str, Any]:
+    """Write rows with their lineage; what the batch's record says of the file."""
     stamped = rows.with_columns(
         pl.lit(now).cast(LINEAGE["ingested_at"]).alias("ingested_at"),
         pl.lit(batch_id).alias("batch_id"),
     ).sort("available_at", maintain_order=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as handle:
-        stamped.write_parquet(handle, compression="zstd", statistics=True)
-        handle.flush()
-        os.fsync(handle.fileno())
+    return write_rows(path, stamped)
 
 
 def _partitions(frame: pl.DataFrame) -> list[tuple[tuple[Any, ...], pl.DataFrame]]:

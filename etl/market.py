@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -21,6 +23,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from etl.errors import BadInput
+from etl.outside import read_file
 
 __all__ = ["COT_KINDS", "Market", "chosen", "market", "markets", "rate_on", "time_of_day"]
 
@@ -29,6 +32,9 @@ COT_KINDS = ("disaggregated", "legacy", "financial")
 
 _FOLDER = Path(__file__).parent / "markets"
 _RATES = Path(__file__).parent / "risk_free.toml"
+_MAX_BYTES = 1 << 20
+_MOST = 10**9  # no count or size of a market is larger, nor smaller than its inverse
+_THRESHOLDS = Path(__file__).parent / "quality.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class Market:
     Times are ``HH:MM`` in ``timezone``.  ``snapshot`` is when a session's quotes are taken,
     ``cut_off`` what may be known in it; both lie before the options' expiry instant.
     ``risk_free`` holds (first day, continuously compounded decimal rate), in order of date.
+    ``quality`` holds the checks' thresholds by name; a file states those that are its own.
     ``sources`` says for each field where its value was taken from.
     """
 
@@ -71,7 +78,9 @@ class Market:
     min_open_interest: int = 50
     max_spread: float = 0.20
     min_strikes: int = 8
+    max_quote_age: int = 240  # minutes that a quote may be older than the chain's newest
     risk_free: tuple[tuple[date, float], ...] = field(default=(), repr=False)
+    quality: Mapping[str, float] = field(default_factory=dict, hash=False, repr=False)
     sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -99,7 +108,7 @@ def markets(extra: Path | None = None) -> dict[str, Market]:
     """
     found = dict(_bundled())
     if extra is not None:
-        if not extra.is_dir():
+        if not os.path.isdir(extra):
             raise BadInput(f"{extra}: not a folder of market files: give one that holds *.toml")
         found.update(_read_folder(extra))
     return found
@@ -146,17 +155,16 @@ def _read_folder(folder: Path) -> dict[str, Market]:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    data = read_file(path, _MAX_BYTES)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:  # too long a number, too deep a nest; or UTF-8
         raise BadInput(f"{path}: not TOML ({' '.join(str(error).split())})") from None
 
 
 def _read_market(path: Path) -> Market:
     table = _load(path)
-    optional = {"cut_off", "sources"}
+    optional = {"cut_off", "quality", "sources"}
     required = {f.name for f in fields(Market) if f.default is MISSING} - optional
     for key in table:
         if key not in _CHECKS:
@@ -175,6 +183,7 @@ def _read_market(path: Path) -> Market:
     if "risk_free" not in values:
         values["risk_free"], source = _shared_rates()
         values["sources"] = {"risk_free": source, **values.get("sources", {})}
+    values["quality"] = {**_shared_thresholds(), **values.get("quality", {})}
     _check_whole(path, values)
     return Market(**values)
 
@@ -208,8 +217,9 @@ def _text(value: Any) -> str:
 
 
 def _code(value: Any) -> str:
-    if not _text(value).isalnum() or value != value.upper():
-        raise ValueError("must be capital letters and digits")
+    # It becomes a folder's name.
+    if not re.fullmatch("[A-Z0-9]{1,16}", _text(value)):
+        raise ValueError("must be capital letters and digits, 16 at most")
     return str(value)
 
 
@@ -226,7 +236,8 @@ def _zone(value: Any) -> str:
     key = _text(value)
     try:
         ZoneInfo(key)
-    except (KeyError, OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError
+        pl.Series(dtype=pl.Datetime("us", key))  # knows no zone of this computer's own
+    except (KeyError, OSError, ValueError, pl.exceptions.PolarsError):
         raise ValueError("must be an IANA time zone, such as America/Chicago") from None
     return key
 
@@ -242,8 +253,8 @@ def _clock(value: Any) -> str:
 def _positive(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("must be a number")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError("must be above zero and finite")
+    if not 1 / _MOST <= value <= _MOST:
+        raise ValueError("must be above zero and finite, a billion at most")
     return float(value)
 
 
@@ -255,8 +266,8 @@ def _share(value: Any) -> float:
 
 def _count(low: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f"must be a whole number, {low} or more")
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= _MOST:
+            raise ValueError(f"must be a whole number, {low} or more and a billion at most")
         return value
 
     return check
@@ -332,6 +343,29 @@ def _steps(value: Any) -> tuple[tuple[date, float], ...]:
     return tuple(steps)
 
 
+def _thresholds(value: Any) -> dict[str, float]:
+    """Read a market's own thresholds; each is one that all markets have."""
+    if not isinstance(value, dict):
+        raise ValueError("must be a table of numbers")
+    known = _shared_thresholds()
+    for name, threshold in value.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ValueError(f"{name!r} is no threshold: {hint}")
+        try:
+            _positive(threshold)
+        except ValueError as error:
+            raise ValueError(f"{name!r} {error}") from None
+    return {name: float(threshold) for name, threshold in value.items()}
+
+
+@lru_cache(maxsize=1)
+def _shared_thresholds() -> Mapping[str, float]:
+    """The thresholds of a market that states none."""
+    return MappingProxyType({name: float(value) for name, value in _load(_THRESHOLDS).items()})
+
+
 @lru_cache(maxsize=1)
 def _shared_rates() -> tuple[tuple[tuple[date, float], ...], str]:
     """The schedule that markets share, and where it was taken from."""
@@ -373,6 +407,8 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "min_open_interest": _count(0),
     "max_spread": _share,
     "min_strikes": _count(3),
+    "max_quote_age": _count(1),
     "risk_free": _steps,
+    "quality": _thresholds,
     "sources": _said,
 }

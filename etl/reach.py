@@ -18,7 +18,7 @@ from etl.errors import LakeError
 from etl.lake import Lake, write_whole
 from etl.spans import Span, united
 
-__all__ = ["EVERYTHING", "Day", "days", "extend", "held", "record_days"]
+__all__ = ["EVERYTHING", "Day", "days", "ends", "extend", "held", "record_days"]
 
 #: The one thing that is asked of a source which does not tell its data apart.
 EVERYTHING = "everything"
@@ -50,6 +50,16 @@ def extend(
         for what, found in spans.items()
     }
     write_whole(path, json.dumps(texts, indent=1, sort_keys=True) + "\n")
+
+
+def ends(lake: Lake) -> list[tuple[str, str, datetime]]:
+    """Source, market and the instant up to which all that is asked of it has landed whole."""
+    found = []
+    for path in sorted((lake.root / "reach").glob("*.json")):
+        source, market = path.stem.rsplit("-", 1)
+        if not source.startswith("days") and (spans := _spans(path)):
+            found.append((source, market, min(each[-1][1] for each in spans.values())))
+    return found
 
 
 def days(lake: Lake) -> dict[str, dict[date, Day]]:

@@ -7,7 +7,6 @@ this one did, whatever came in later and whatever was derived anew because of it
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import polars as pl
 from etl.build import build
 from etl.derive import derive
 from etl.errors import BadInput
-from etl.lake import Lake, write_whole
+from etl.lake import Lake, fingerprint, write_whole
 from etl.market import Market
 
 __all__ = ["replay"]
@@ -95,8 +94,7 @@ def _keep(record: Mapping[str, object], kept: Mapping[str, int], target: Lake) -
     files = []
     for file in record["files"]:  # type: ignore[attr-defined]
         if rows := kept.get(file["path"]):
-            sha256 = hashlib.sha256((target.root / file["path"]).read_bytes()).hexdigest()
-            files.append({**file, "rows": rows, "sha256": sha256})
+            files.append({**file, "rows": rows, **fingerprint(target.root / file["path"])})
     if files:
         whole = {**record, "files": files, "rows": sum(file["rows"] for file in files)}
         text = json.dumps(whole, indent=1, sort_keys=True) + "\n"

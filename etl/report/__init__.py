@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from etl.errors import BadInput
+from etl.errors import BadInput, LakeError
 from etl.lake import Lake, write_whole
 
 __all__ = ["report"]
@@ -27,8 +27,10 @@ def report(lake: Lake, target: Path, now: datetime, at: datetime | None = None) 
     BadInput
         ``at`` is still to come, there is no database yet, or it cannot be opened.
     LakeError
-        The page cannot be written.
+        The database was built by other code, or the page cannot be written.
     """
+    import duckdb
+
     import etl
     from etl.report.charts import charts
     from etl.report.data import built, collect
@@ -40,6 +42,9 @@ def report(lake: Lake, target: Path, now: datetime, at: datetime | None = None) 
     connection = etl.connect(lake.root)
     try:
         data, made = collect(connection, known_by), built(connection)
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise LakeError(f"{lake.database}: {reason}: rebuild it with hydra build") from error
     finally:
         connection.close()
     drawn = charts(made["conventions"])

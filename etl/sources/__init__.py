@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 
-from etl.errors import BadInput
+from etl.errors import printable
+from etl.outside import EARLIEST, LATEST, open_file
 from etl.schemas import source_schema
 
-__all__ = ["Payload", "conform", "file_sha256", "parse_date"]
+__all__ = ["Payload", "conform", "file_sha256", "parse_date", "text_layout"]
+
+_NUMBER = re.compile(r"[+-]?\d*\.?\d+")
 
 
 @dataclass
@@ -38,6 +42,10 @@ class Payload:
     notes : list of str
         What a person should know about the payload, without its description again; complete once
         the iterator has ended.
+    kind : str
+        What sort of file it is, in the vendor's words: ``bbo-1m``, ``cboe``, …
+    layout : dict of str
+        Column -> type as the vendor sent them, read or not; complete once the iterator has ended.
     cost_usd : float or None
         What the vendor asks for it; None where nobody is paid.
     """
@@ -48,7 +56,12 @@ class Payload:
     frames: Iterator[tuple[str, pl.DataFrame]]
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    kind: str = ""
+    layout: dict[str, str] = field(default_factory=dict)
     cost_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        self.description = printable(self.description)  # it is kept, in UTF-8
 
 
 def conform(dataset: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -57,20 +70,34 @@ def conform(dataset: str, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes; ``BadInput`` when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise BadInput(f"{path}: cannot be read ({reason}); check the path") from None
+    """Hex SHA-256 of a file's bytes; ``BadInput`` when it is none that can be read."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_layout(names: Sequence[str], line: Sequence[str]) -> dict[str, str]:
+    """Column -> type of a text file: ``number`` or ``text`` as in its first line.
+
+    A column that is blank there, or a lone point, has no type; a repeated name gets its place.
+    """
+    layout: dict[str, str] = {}
+    for place, (name, value) in enumerate(zip(names, line, strict=False)):
+        bare = value.strip().rstrip("% ").replace(",", "")
+        kind = "number" if _NUMBER.fullmatch(bare) else "text"
+        kind = "" if bare in {"", "."} else kind
+        layout[f"{name} {place}" if name in layout else name] = kind
+    return layout
 
 
 def parse_date(text: str, *forms: str) -> date | None:
-    """The date that ``text`` is in the first of ``forms`` (``strptime``) that fits."""
+    """The date that ``text`` is in the first of ``forms`` (``strptime``) that fits.
+
+    None where there is no such, or it lies too far off to be meant.
+    """
     for form in forms:
         try:
-            return datetime.strptime(text, form).replace(tzinfo=UTC).date()
+            read = datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
             continue
+        return read.date() if EARLIEST <= read < LATEST else None
     return None

@@ -28,10 +28,13 @@
 --   bid DOUBLE: best bid, quote unit; NULL without one
 --   ask DOUBLE: best ask, quote unit; NULL without one
 --   quote_as_of TIMESTAMP WITH TIME ZONE: instant of the quote
---   mid DOUBLE: middle of a two-sided quote that is not crossed, quote unit; else NULL
+--   mid DOUBLE: middle of a two-sided quote that is not in quarantine, quote unit; else NULL
 --   spread_pct DOUBLE: (ask - bid) / mid as a fraction, 0.2 is 20 %
 --   settlement DOUBLE: the session's settlement price known at the cut-off, quote unit
 --   settlement_status VARCHAR: preliminary or final
+--   quarantine VARCHAR: why the price is left out of mid, iv and all that follows: crossed, locked,
+--     zero, not finite, stale (its quote is much older than the chain's newest), or outlier (it
+--     contradicts more of the slice's prices than they do each other); NULL where nothing is wrong
 --   open_interest BIGINT: newest published open interest, contracts
 --   open_interest_as_of TIMESTAMP WITH TIME ZONE: session close that the open interest describes
 --   volume BIGINT: newest published cleared volume, contracts
@@ -83,7 +86,8 @@ listed as (
         (epoch_us(d.expiration) - epoch_us(p.valued_at)) / (365 * 86400 * 1e6) as t_years,
         m.exercise = 'american' and not list_contains(m.european_roots, d.series) as is_american,
         m.underlying = 'future' as is_on_future,
-        m.min_open_interest, m.max_spread
+        m.min_open_interest, m.max_spread,
+        m.max_quote_age, m.option_tick
     from pairs as p
     join meta.markets as m on p.market = m.market
     asof join definitions as d
@@ -159,8 +163,6 @@ rows_known as (
         l.*,
         q.quote.bid as bid, q.quote.ask as ask, q.quote.as_of as quote_as_of,
         if(l.is_on_future, q.quote.underlying_price, null) as file_price,
-        if(q.quote.bid > 0 and q.quote.ask >= q.quote.bid, (q.quote.bid + q.quote.ask) / 2, null)
-            as mid,
         t.settlement.price as settlement,
         if(t.settlement.is_final, 'final', 'preliminary') as settlement_status,
         t.open_interest.quantity as open_interest,
@@ -181,9 +183,97 @@ rows_known as (
         end
 ),
 
-priced as (
-    select *, if(price_source = 'quote', mid, settlement) as price
+judged as (
+    select
+        *,
+        case
+            when not (isfinite(bid) and isfinite(ask)) then 'not finite'
+            when bid <= 0 or ask <= 0 then 'zero'
+            when bid > ask then 'crossed'
+            when bid = ask then 'locked'
+            when
+                quote_as_of < max(quote_as_of) over (partition by spine_id)
+                - max_quote_age * interval 1 minute
+                then 'stale'
+        end as quote_fault,
+        case
+            when price_source = 'quote' then quote_fault
+            when not isfinite(settlement) then 'not finite'
+        end as fault
     from rows_known
+),
+
+-- What each price says that the option is worth at least and at most; a settlement is rounded.
+ranges as (
+    select
+        spine_id, instrument_id, series, expiration, option_type, strike,
+        if(price_source = 'quote', bid, settlement - option_tick) as low,
+        if(price_source = 'quote', ask, settlement + option_tick) as high
+    from judged
+    where fault is null
+),
+
+-- Each price beside those of the next ten strikes: enough for a wrong one to stand out, and not
+-- the square of a long ladder.
+beside as (
+    select
+        *,
+        unnest(list(
+            struct_pack(instrument_id := instrument_id, strike := strike, low := low, high := high)
+        ) over (
+            partition by spine_id, series, expiration, option_type
+            order by strike, instrument_id
+            rows between 1 following and 10 following
+        )) as upper
+    from ranges
+),
+
+-- Calls fall and puts rise with the strike, and neither faster than the strike itself: prices
+-- that cannot both be right, whatever the underlying does.
+contradictions as (
+    select spine_id, instrument_id as lower_id, upper.instrument_id as upper_id
+    from beside
+    where
+        strike < upper.strike
+        and if(
+            option_type = 'C',
+            upper.low > high or low - upper.high > (upper.strike - strike) * (1 + 1e-9),
+            low > upper.high or upper.low - high > (upper.strike - strike) * (1 + 1e-9)
+        )
+),
+
+contradicted as (
+    select spine_id, lower_id as instrument_id, upper_id as other_id from contradictions
+    union all
+    select spine_id, upper_id, lower_id from contradictions
+),
+
+blame as (
+    select spine_id, instrument_id, count(*) as times
+    from contradicted
+    group by spine_id, instrument_id
+),
+
+-- One wrong price contradicts many right ones, and each of those only the few wrong ones.
+outliers as (
+    select c.spine_id, c.instrument_id
+    from contradicted as c
+    join blame as b using (spine_id, instrument_id)
+    join blame as o on c.spine_id = o.spine_id and c.other_id = o.instrument_id
+    group by c.spine_id, c.instrument_id
+    having any_value(b.times) > 1 and any_value(b.times) > median(o.times)
+),
+
+priced as (
+    select
+        j.*,
+        coalesce(j.fault, if(o.instrument_id is null, null, 'outlier')) as quarantine,
+        if(coalesce(j.quote_fault, quarantine) is null, (j.bid + j.ask) / 2, null) as mid,
+        if(
+            quarantine is not null, null, if(j.price_source = 'quote', mid, j.settlement)
+        ) as price
+    from judged as j
+    left join outliers as o using (spine_id, instrument_id)
 ),
 
 -- The future that a slice is exercised into: its newest two-sided quote, else its newest
@@ -319,6 +409,7 @@ select
     (ask - bid) / mid as spread_pct,
     settlement,
     if(settlement is null, null, settlement_status) as settlement_status,
+    quarantine,
     open_interest, open_interest_as_of, volume, volume_as_of,
     future.price as forward,
     future.forward_source as forward_source,

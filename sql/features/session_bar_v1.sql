@@ -25,6 +25,8 @@
 --   close DOUBLE: newest price at the cut-off, quote unit
 --   close_source VARCHAR: bar_1m, quote, settlement or bar_1d, the first of them that is known
 --   bar_volume BIGINT: contracts traded in the bars up to the cut-off
+--   bars_in_quarantine INTEGER: bars up to the cut-off that are left out, since a price is no
+--     number or lies outside their high and low
 --   volume BIGINT: newest published cleared volume, contracts
 --   volume_as_of TIMESTAMP WITH TIME ZONE: session close that the volume describes
 --   open_interest BIGINT: newest published open interest, contracts
@@ -40,7 +42,10 @@ sessions as (
 
 -- A bar that landed again counts once, as it landed last.
 minutes as (
-    select distinct on (contract, available_at) *
+    select distinct on (contract, available_at)
+        *,
+        isfinite(high) and isfinite(low)
+        and open between low and high and close between low and high as is_sound
     from raw.futures_1m
     order by contract, available_at, ingested_at desc, instrument_id
 ),
@@ -48,10 +53,12 @@ minutes as (
 bars as (
     select
         s.market, s.session_date, b.contract,
-        arg_min(b.open, b.available_at) as open,
-        max(b.high) as high, min(b.low) as low,
-        arg_max(b.close, b.available_at) as close,
+        arg_min(b.open, b.available_at) filter (where b.is_sound) as open,
+        max(b.high) filter (where b.is_sound) as high,
+        min(b.low) filter (where b.is_sound) as low,
+        arg_max(b.close, b.available_at) filter (where b.is_sound) as close,
         sum(b.volume) as bar_volume,
+        count(*) filter (where not coalesce(b.is_sound, false)) as bars_in_quarantine,
         max(b.available_at) as known
     from sessions as s
     join minutes as b
@@ -118,7 +125,7 @@ at_cut_off as (
             when q.quote.price is not null then 'quote'
             when t.settlement.price is not null then 'settlement'
         end as close_source,
-        b.bar_volume,
+        b.bar_volume, b.bars_in_quarantine,
         t.volume as volume, t.open_interest as open_interest,
         greatest(
             b.known,
@@ -136,6 +143,7 @@ by_day as (
     select
         s.market, s.session_date, d.contract, d.available_at as as_of,
         d.open, d.high, d.low, d.close, 'bar_1d' as close_source, d.volume as bar_volume,
+        0 as bars_in_quarantine,
         struct_pack(price := null::double, quantity := d.volume, is_deleted := false,
             as_of := d.as_of, known := d.available_at) as volume,
         null as open_interest,
@@ -146,7 +154,10 @@ by_day as (
     anti join at_cut_off as c
         on s.market = c.market and s.session_date = c.session_date
         and d.contract = c.contract and c.close is not null
-    where d.available_at <= (select known_at from derive.run)
+    where
+        d.available_at <= (select known_at from derive.run)
+        and isfinite(d.high) and isfinite(d.low)
+        and d.open between d.low and d.high and d.close between d.low and d.high
     qualify row_number() over (
         partition by d.contract, s.session_date order by d.ingested_at desc, d.instrument_id
     ) = 1
@@ -190,6 +201,7 @@ select
     ) as contract_month,
     k.open, k.high, k.low, k.close, k.close_source,
     k.bar_volume::bigint as bar_volume,
+    coalesce(k.bars_in_quarantine, 0)::integer as bars_in_quarantine,
     k.volume.quantity as volume, k.volume.as_of as volume_as_of,
     k.open_interest.quantity as open_interest, k.open_interest.as_of as open_interest_as_of,
     k.as_of,

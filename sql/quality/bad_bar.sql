@@ -1,13 +1,32 @@
--- A bar's low is above its high, its open or close outside them, or its low or high missing.
+-- Bars whose low is above their high, whose open or close lies outside them, or that lack a
+-- price or have one that is no number: left out of the session's bar.
 -- severity: error
+with
+bars as (
+    select market, 'futures_1m' as dataset, contract, as_of, as_of - interval 1 minute as starts_at,
+        open, high, low, close
+    from raw.futures_1m
+    union all
+    select market, 'futures_1d', contract, as_of, as_of - interval 1 day, open, high, low, close
+    from raw.futures_1d
+)
+
 select
-    market, session_date, contract as subject,
+    b.market, (b.starts_at at time zone 'UTC')::date as session_date,
+    b.dataset || ' ' || b.contract as subject,
     format(
-        'open {}, high {}, low {}, close {}',
-        coalesce(open::varchar, 'none'), coalesce(high::varchar, 'none'),
-        coalesce(low::varchar, 'none'), coalesce(close::varchar, 'none')
+        '{} bars, first to {}: open {}, high {}, low {}, close {}',
+        count(*), min(b.as_of),
+        coalesce(arg_min(b.open, b.as_of)::varchar, 'none'),
+        coalesce(arg_min(b.high, b.as_of)::varchar, 'none'),
+        coalesce(arg_min(b.low, b.as_of)::varchar, 'none'),
+        coalesce(arg_min(b.close, b.as_of)::varchar, 'none')
     ) as reason
-from features.session_bar_v1
+from bars as b
 where
-    (high is not null or low is not null)
-    and not coalesce(low <= least(open, close) and high >= greatest(open, close), false)
+    not coalesce(
+        isfinite(b.high) and isfinite(b.low)
+        and b.open between b.low and b.high and b.close between b.low and b.high,
+        false
+    )
+group by b.market, session_date, b.dataset, b.contract

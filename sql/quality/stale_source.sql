@@ -4,5 +4,5 @@ select
     market, as_of::date as session_date, source as subject,
     format('newest is of {}, {} {}s behind, limit {}', as_of, ticks_behind, clock, max_age)
         as reason
-from quality.freshness
+from freshness_at(getvariable('run_at'))
 where state = 'stale'

@@ -1,10 +1,10 @@
--- What the checks found, one row a check and market: how many findings and the newest.
+-- What a run of the checks found, one row a check and market: how many and the newest.
 select
     severity, check_name, coalesce(market, '-') as market, count(*) as findings,
     arg_max(
         concat_ws(' ', session_date, subject, reason),
         row(coalesce(session_date, date '0001-01-01'), subject, reason)
     ) as newest
-from quality.checks
+from found
 group by severity, check_name, market
 order by severity, check_name, market

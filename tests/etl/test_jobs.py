@@ -15,10 +15,10 @@ import pytest
 
 from etl import jobs, reach
 from etl.errors import BadInput, HydraError, LakeError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.landing import Landed
 from etl.market import Market, markets
-from etl.schemas import LINEAGE, raw_schema
+from etl.schemas import HIVE_SCHEMA, LINEAGE, raw_schema
 from etl.sources import sample
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
@@ -286,7 +286,7 @@ def test_what_has_landed_is_not_made_again(
     lake = Lake(tmp_path / "lake")
     shutil.copytree(filled.root, lake.root)
     made: list[tuple[datetime, datetime]] = []
-    monkeypatch.setattr(sample, "fetch", lambda _, start, end, __: made.append((start, end)) or [])
+    monkeypatch.setattr(sample, "fetch", lambda _, start, end, *__: made.append((start, end)) or [])
     day = timedelta(days=1)
     land_sample(lake, known)
     land_sample(lake, known, now=NOW + day)
@@ -379,7 +379,9 @@ class Cftc:
         self.zips = zips
         self.years: dict[str, list[list[int]]] = {}
 
-    def fetch(self, report: str, years: list[int], folder: Path) -> list[Path]:
+    def fetch(
+        self, report: str, years: list[int], folder: Path, unpublished: int | None
+    ) -> list[Path]:
         self.years.setdefault(report, []).append(list(years))
         return self.zips
 

@@ -7,14 +7,15 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from etl import lake as lake_module
-from etl.errors import LakeBusy, LakeError
+from etl.errors import BadInput, LakeBusy, LakeError
 from etl.lake import Lake, month_of, replace_whole, write_whole
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
@@ -50,6 +51,15 @@ def stage(lake: Lake, batch: str, n: int = 3) -> dict[Path, Path]:
         staged.write_text(f"{batch} {i}")
         files[staged] = lake.partition("cot", "HE", 2025, i + 1) / f"{batch}-{i}.parquet"
     return files
+
+
+def commit(lake: Lake, batch: str, n: int = 3, **record: object) -> None:
+    """Commit a batch of ``n`` files as the landing does, its record last."""
+    files = stage(lake, batch, n)
+    staged = lake.staging / batch / "record.json"
+    about = {"batch_id": batch, "ingested_at": NOW.isoformat(), **record}
+    write_whole(staged, json.dumps(about))
+    lake.commit(batch, {**files, staged: lake.batches / f"{batch}.json"})
 
 
 def contents(lake: Lake) -> list[str]:
@@ -103,7 +113,7 @@ def test_what_landed_is_found_by_dataset_and_market(lake: Lake) -> None:
 @pytest.mark.parametrize(("held", "other"), [("sample", "vendor"), ("vendor", "sample")])
 def test_a_lake_holds_data_of_one_origin(lake: Lake, held: str, other: str) -> None:
     lake.claim(held)
-    lake.commit("1", {}, {})
+    commit(lake, "1", 0)
     assert lake.origin == held
     lake.claim(held)
     with pytest.raises(LakeError, match=f"holds {held} data and takes no {other} data.*--lake"):
@@ -196,24 +206,78 @@ def test_a_place_that_cannot_be_a_lake_is_named(tmp_path: Path) -> None:
             pass
 
 
+def test_time_does_not_go_back(lake: Lake) -> None:
+    with lake.writing(NOW):
+        commit(lake, "b1")
+    with (
+        pytest.raises(LakeError, match=r"^it is 2025-03-14T11:59:59Z by the clock, before") as late,
+        lake.writing(NOW - timedelta(seconds=1)),
+    ):
+        pass
+    assert f"{lake.root}, 2025-03-14T12:00:00Z: set the clock right, or say --now" in str(
+        late.value
+    )
+    with lake.writing(NOW):
+        pass
+
+
+@pytest.mark.parametrize("record", ["derived/state/HE.json", "hydra.duckdb.json"])
+def test_every_kind_of_run_counts(lake: Lake, record: str) -> None:
+    about = {"known_at": NOW.isoformat(), "built_at": NOW.isoformat()}
+    write_whole(lake.root / record, json.dumps(about))
+    assert lake.last_run() == NOW
+    with pytest.raises(LakeError, match="by the clock"), lake.writing(NOW - timedelta(days=1)):
+        pass
+
+
+def test_a_reader_asks_whether_somebody_writes(lake: Lake) -> None:
+    lake.refuse_writer()
+    with lake.writing(NOW), pytest.raises(LakeBusy, match=f"process {os.getpid()} "):
+        lake.refuse_writer()
+    lake.refuse_writer()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_record_of_a_batch_is_named(lake: Lake, text: str) -> None:
+    lake.batches.mkdir(parents=True)
+    (lake.batches / "b1.json").write_text(text)
+    with pytest.raises(LakeError, match=r"b1\.json is damaged \(.*\): restore it from a backup"):
+        lake.batch_records()
+
+
+def test_a_damaged_state_counts_as_none(lake: Lake) -> None:
+    write_whole(lake.state_record("HE"), "{")
+    assert lake.state("HE") == {}
+    assert lake.last_run() is None
+
+
 # --- a batch lands whole or not at all ----------------------------------------------------------
 
 
 def test_a_batch_is_in_place_with_its_record(lake: Lake) -> None:
     with lake.writing(NOW):
-        lake.commit("b1", {"rows": 7}, stage(lake, "b1"))
+        commit(lake, "b1", rows=7)
     assert contents(lake) == ["b1 0", "b1 1", "b1 2"]
     (record,) = lake.batch_records()
     assert record["rows"] == 7
-    assert set(record["moves"].values()) == {
-        str(path.relative_to(lake.root)) for path in lake.raw_files()
-    }
+    assert not leftovers(lake)
+
+
+def test_what_is_moved_under_the_staging_folder_is_gone(lake: Lake) -> None:
+    with lake.writing(NOW):
+        commit(lake, "b1", 2)
+        old = lake.raw_files()[0]
+        staged = lake.staging / "b2" / "new"
+        staged.parent.mkdir()
+        staged.write_text("b2")
+        lake.commit("b2", {old: staged.parent / "gone", staged: old.with_name("new.parquet")})
+    assert sorted(contents(lake)) == ["b1 1", "b2"]
     assert not leftovers(lake)
 
 
 def test_records_are_read_oldest_first(lake: Lake) -> None:
     for batch in ("20250302", "20250301", "20250303"):
-        lake.commit(batch, {"batch_id": batch}, {})
+        commit(lake, batch, 0)
     assert [record["batch_id"] for record in lake.batch_records()] == [
         "20250301",
         "20250302",
@@ -236,15 +300,18 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, where: str, number: int, error: Bas
 @pytest.mark.parametrize(
     ("where", "number", "lands"),
     [
-        ("fsync", 1, False),  # the staged files' names
-        ("fsync", 2, False),  # the record's bytes
-        ("replace", 1, False),  # the record's name
-        ("fsync", 3, True),  # the record's name is there: committed
-        ("rename", 1, True),
-        ("rename", 2, True),
-        ("rename", 3, True),
-        ("fsync", 4, True),
+        ("fsync", 1, False),  # the record's bytes
+        ("replace", 1, False),  # the record's name, in the staging folder
+        ("fsync", 2, False),
+        ("fsync", 3, False),  # the staged names
+        ("fsync", 4, False),  # the bytes of the list of moves
+        ("replace", 2, False),  # its name
+        ("fsync", 5, True),  # which is there: committed
+        ("replace", 3, True),
+        ("replace", 5, True),
+        ("replace", 6, True),  # the record, last
         ("fsync", 6, True),
+        ("fsync", 9, True),
         ("rmdir", 1, True),
     ],
 )
@@ -252,11 +319,13 @@ def test_a_kill_while_committing(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, where: str, number: int, lands: bool
 ) -> None:
     with lake.writing(NOW):
-        lake.commit("b0", {}, stage(lake, "b0", 1))
-    with monkeypatch.context() as patch:
+        commit(lake, "b0", 1)
+        for folder in stage(lake, "b1").values():  # so that no folder is new
+            folder.parent.mkdir(parents=True, exist_ok=True)
+    with monkeypatch.context() as patch, lake.writing(NOW):
         kill_at(patch, where, number, Killed())
-        with pytest.raises(Killed), lake.writing(NOW):
-            lake.commit("b1", {}, stage(lake, "b1"))
+        with pytest.raises(Killed):
+            commit(lake, "b1")
     with lake.writing(NOW):
         pass
     whole = ["b0 0", "b1 0", "b1 1", "b1 2"]
@@ -270,16 +339,16 @@ def test_a_process_killed_between_the_moves(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def die_committing() -> None:
-        real, calls = os.rename, iter(range(1, 10))
+        real, calls = os.replace, iter(range(-1, 10))  # the record and the list come first
 
-        def rename(*names: str) -> None:
+        def replace(*names: str) -> None:
             if next(calls) == number:
                 os._exit(9)
             real(*names)
 
         with monkeypatch.context() as patch, lake.writing(NOW):
-            patch.setattr(os, "rename", rename)
-            lake.commit("b1", {}, stage(lake, "b1"))
+            patch.setattr(os, "replace", replace)
+            commit(lake, "b1")
 
     in_a_process_that_dies(die_committing)
     assert len(contents(lake)) == number - 1
@@ -294,7 +363,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_lake_is_as_before(
     with monkeypatch.context() as patch, lake.writing(NOW):
         kill_at(patch, "replace", 1, OSError(errno.ENOSPC, "No space left on device"))
         with pytest.raises(LakeError, match="No space left on device"):
-            lake.commit("b1", {}, stage(lake, "b1"))
+            commit(lake, "b1")
     with lake.writing(NOW):
         pass
     assert contents(lake) == []
@@ -313,12 +382,12 @@ def test_a_lake_that_cannot_be_put_in_order_is_one_line(
 
 def test_a_writer_drops_what_others_left(lake: Lake) -> None:
     left = [
-        lake.root / "hydra.duckdb.part",
-        lake.root / "hydra.duckdb.part.wal",
         lake.root / "lake.json.part",
-        lake.batches / "b.json.part",
-        lake.derived / "table=chain_v1/market=HE/year=2025/month=03/rows.parquet.part",
         lake.root / "reach/sample-HE.json.part",
+        lake.root / "exports/daily_v1.csv.part",
+        lake.staging / "build/hydra.duckdb.wal",
+        lake.spill / "duckdb_temp_storage.tmp",
+        lake.staging / "derived-HE/chain_v1-2025-03.parquet",
     ]
     kept = [lake.database, lake.root / "exports/mine.csv", lake.root / "notes.txt"]
     for path in (*left, *kept):
@@ -365,6 +434,74 @@ def test_the_old_file_stays_when_the_new_one_fails(
     assert os.listdir(tmp_path) == ["x.json"]
 
 
+def test_two_writers_of_a_file_take_turns(tmp_path: Path) -> None:
+    """The second neither takes the first one's part away nor puts it in place half full."""
+    path = tmp_path / "x.json"
+    started, go_on = os.pipe(), os.pipe()
+
+    def slow(part: Path) -> None:
+        part.write_text("slow, ")
+        os.write(started[1], b".")
+        os.read(go_on[0], 1)
+        with open(part, "a") as handle:
+            handle.write("and whole")
+
+    child = os.fork()
+    if child == 0:
+        replace_whole(path, slow)
+        os._exit(0)
+    os.read(started[0], 1)
+    second = os.fork()
+    if second == 0:
+        write_whole(path, "the second")
+        os._exit(0)
+    time.sleep(0.05)
+    assert not path.exists()
+    os.write(go_on[1], b".")
+    assert os.waitpid(child, 0)[1] == os.waitpid(second, 0)[1] == 0
+    assert path.read_text() == "the second"
+    assert os.listdir(tmp_path) == ["x.json"]
+    for handle in (*started, *go_on):
+        os.close(handle)
+
+
+def test_the_part_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+
+    def die_writing() -> None:
+        def write(part: Path) -> None:
+            part.write_text("much more than what comes after it")
+            os._exit(9)
+
+        replace_whole(path, write)
+
+    in_a_process_that_dies(die_writing)
+    assert os.listdir(tmp_path) == ["x.json.part"]
+    write_whole(path, "new")
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_part_that_is_being_written_is_not_dropped(lake: Lake) -> None:
+    """As an export is, which needs no lock, while another process begins to write."""
+    target = lake.root / "exports" / "x.csv"
+
+    def write(part: Path) -> None:
+        part.write_text("whole")
+        with lake.writing(NOW):
+            pass
+
+    replace_whole(target, write)
+    assert target.read_text() == "whole"
+
+
+def test_new_folders_are_synced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(lake_module, "sync_folder", synced.append)
+    write_whole(tmp_path / "a" / "b" / "x.json", "")
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+
 def test_what_the_writer_raises_passes_on_and_nothing_stays(tmp_path: Path) -> None:
     def write(part: Path) -> None:
         part.write_text("half")
@@ -392,3 +529,31 @@ def test_names_are_synced_with_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(lake_module.os, "fsync", fsync)
     write_whole(tmp_path / "x.json", json.dumps({}))
     assert synced == [str(tmp_path / "x.json.part"), str(tmp_path)]
+
+
+@pytest.mark.parametrize("place", ["market=ZO/lake", "a/year=1999", "env=prod/x", "\udcff"])
+def test_a_lake_does_not_lie_where_its_files_would_be_misread(tmp_path: Path, place: str) -> None:
+    with pytest.raises(BadInput, match=r"cannot lie under a folder called|no path in UTF-8"):
+        Lake(tmp_path / place)
+
+
+@pytest.mark.parametrize("place", ["~/lake", "s3:/bucket/lake", "http:/127.0.0.1:9/lake"])
+def test_a_relative_place_is_no_home_folder_and_no_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Lake(Path(place)).root == tmp_path / place
+
+
+@pytest.mark.parametrize("place", ["../outside", "/tmp/outside", "raw/../../outside"])
+def test_a_batch_moves_nothing_out_of_its_lake(tmp_path: Path, place: str) -> None:
+    """A lake that somebody else packed may hold any record."""
+    lake = Lake(tmp_path / "lake")
+    staged = lake.staging / "b" / "x.parquet"
+    staged.parent.mkdir(parents=True)
+    staged.write_bytes(b"x")
+    (staged.parent / "moves.json").write_text(json.dumps([["staging/b/x.parquet", place]]))
+    with pytest.raises(LakeError, match="out of the lake: take the folder away"), lake.writing(NOW):
+        pass
+    assert not (tmp_path / "outside").exists()
+    assert staged.exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from datetime import date
 from pathlib import Path
 
@@ -139,6 +140,13 @@ def test_a_file_in_a_further_folder_replaces_a_bundled_market(tmp_path: Path) ->
     assert market("HE").multiplier == 400
 
 
+def test_a_market_may_state_thresholds_of_its_own(tmp_path: Path) -> None:
+    own = market("KE", write(tmp_path, GOOD + "\n[quality]\nprice_deviations = 6\n"))
+    shared = market("HE").quality
+    assert own.quality == {**shared, "price_deviations": 6.0}
+    assert shared["price_deviations"] == 10.0
+
+
 def test_a_further_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a folder of market files"):
         markets(tmp_path / "absent")
@@ -180,6 +188,12 @@ def test_a_further_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ('code = "KE"', 'code = "KW"', "key 'code' is 'KW': must be the file's name"),
         ('code = "KE"', 'code = "k e"', "must be capital letters and digits"),
         ("tick = 0.25", "tick = ", "not TOML"),
+        ('["OKE"]', '["OKE"]\nmax_quote_age = 0', "must be a whole number, 1 or more"),
+        ('["OKE"]', '["OKE"]\nquality = 3', "must be a table of numbers"),
+        ('["OKE"]', '["OKE"]\n[quality]\nfrozen_part = 1', "'frozen_part' is no threshold"),
+        ('["OKE"]', '["OKE"]\n[quality]\nfrozen_shar = 1', "did you mean 'frozen_share'?"),
+        ('["OKE"]', '["OKE"]\n[quality]\nfrozen_share = "1"', "'frozen_share' must be a number"),
+        ('["OKE"]', '["OKE"]\n[quality]\nfrozen_share = -1', "'frozen_share' must be above zero"),
         ('["OKE"]', '["OKE"]\nrisk_free = 0.02', "key 'risk_free' is 0.02: must be a list"),
         (
             '["OKE"]',
@@ -256,3 +270,31 @@ def test_a_rate_before_the_first_step_or_of_no_date_is_null() -> None:
 
 def test_a_market_can_be_a_key() -> None:
     assert {market("HE"): 1}[market("HE")] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tick = " + "[" * 50_000, "not TOML"),
+        ("tick = " + "9" * 5000, "not TOML"),
+        ("#" * 2_000_000, "larger than any such file"),
+        (GOOD.replace("multiplier = 50", "multiplier = 1" + "0" * 400), "a billion at most"),
+        (GOOD.replace("multiplier = 50", "multiplier = 1e308"), "a billion at most"),
+        (GOOD.replace("multiplier = 50", "multiplier = 5e-324"), "above zero"),
+        (GOOD + "roll_sessions = 99999999999999999999", "a billion at most"),
+        (GOOD.replace('code = "KE"', 'code = "../KE"'), "capital letters and digits"),
+        (GOOD.replace('code = "KE"', 'code = "\u216e"'), "capital letters and digits"),
+        (GOOD.replace("America/Chicago", "localtime"), "IANA time zone"),
+        (GOOD.replace("America/Chicago", "posix/America/Chicago"), "IANA time zone"),
+        (GOOD.replace("America/Chicago", "../../etc/passwd"), "IANA time zone"),
+    ],
+    ids=range(12),
+)
+def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refusal(tmp_path, text)
+
+
+def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "KE.toml")
+    with pytest.raises(BadInput, match="is a pipe or a device"):
+        markets(tmp_path)

@@ -285,9 +285,10 @@ class Bench:
         (row,) = self.rows(table, where)
         return row
 
-    def check(self, name: str) -> list[Row]:
-        """What one check of ``sql/quality`` finds."""
+    def check(self, name: str, run_at: datetime = LATER) -> list[Row]:
+        """What one check of ``sql/quality`` finds at an instant."""
         (check,) = [check for check in sqlfiles.checks() if check.name == name]
+        self.connection.execute(f"set variable run_at = timestamptz '{run_at}'")
         return self.sql(check.body)
 
     # What an option is worth, written down once more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -73,10 +74,113 @@ def test_a_quote_without_two_sound_sides_has_no_mid(bench, bid: Any, ask: Any) -
     assert row["is_liquid"] is False
 
 
-def test_a_locked_quote_has_a_mid(bench) -> None:
-    bench.option(CALL, 1.0, 1.0)
+# Quarantine: what is wrong stays in the row, and out of everything that is computed from it.
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "why"),
+    [
+        (1.0, 1.1, None),
+        (1.0, None, None),
+        (1.0, 1.0, "locked"),
+        (1.1, 1.0, "crossed"),
+        (0.0, 1.0, "zero"),
+        (0.0, 0.0, "zero"),
+        (-1.0, 1.0, "zero"),
+        (1.0, math.inf, "not finite"),
+        (math.nan, 1.0, "not finite"),
+        (1.0, math.nan, "not finite"),
+    ],
+)
+def test_a_quote_that_cannot_be_is_put_in_quarantine(
+    bench, bid: float, ask: float | None, why: str | None
+) -> None:
+    bench.option(CALL, bid, ask)
+    bench.quote("HEJ5", 89.9, 90.1)
     (row,) = bench.derive("chain_v1")
-    assert (row["mid"], row["spread_pct"], row["is_liquid"]) == (1.0, 0.0, True)
+    assert row["quarantine"] == why
+    assert repr((row["bid"], row["ask"])) == repr((bid, ask)), "what came is still shown"
+    is_used = why is None and ask is not None
+    assert (row["mid"] is not None) == (row["iv"] is not None) == is_used
+    assert is_used or not row["is_liquid"]
+
+
+@pytest.mark.parametrize(("minutes", "why"), [(240, None), (241, "stale")])
+def test_a_quote_long_before_the_chains_newest_is_stale(
+    bench, minutes: int, why: str | None
+) -> None:
+    newest = bench.session()["snapshot_at"]
+    for contract, at in ((CALL, newest), (PUT, newest - timedelta(minutes=minutes))):
+        bench.list_option(contract)
+        bench.quote(contract, 1.0, 1.1, at=at)
+    assert [row["quarantine"] for row in bench.derive("chain_v1")] == [None, why]
+
+
+def test_a_chain_whose_feed_ended_early_is_consistent_in_itself(bench) -> None:
+    bench.list_option(CALL)
+    bench.quote(CALL, 1.0, 1.1, at=bench.session()["open_at"] + MICROSECOND)
+    (row,) = bench.derive("chain_v1")
+    assert row["quarantine"] is None
+
+
+STRIKES = tuple(float(strike) for strike in range(80, 101, 2))
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("C", 10.0), ("P", 10.0), ("C", 0.1)])
+@pytest.mark.parametrize("wrong", [84.0, 90.0, 96.0])
+def test_the_price_that_contradicts_the_others_is_an_outlier(
+    bench, wrong: float, kind: str, factor: float
+) -> None:
+    """One wrong price contradicts many; each of those contradicts only the wrong one."""
+    years, rate = bench.years(), bench.rate()
+    for strike in STRIKES:
+        for side in "CP":
+            mid = bench.black76(90.0, strike, years, 0.3, rate, side)
+            mid *= factor if (strike, side) == (wrong, kind) else 1.0
+            bench.option(f"HEJ5 {side}{strike:g}", mid * 0.98, mid * 1.02)
+    rows = bench.derive("chain_v1")
+    found = {(r["strike"], r["option_type"]): r["quarantine"] for r in rows if r["quarantine"]}
+    assert found == {(wrong, kind): "outlier"}
+    (row,) = [r for r in rows if r["quarantine"]]
+    assert row["mid"] is row["iv"] is None
+
+
+def test_two_outliers_do_not_hide_each_other(bench) -> None:
+    years, rate = bench.years(), bench.rate()
+    for strike in STRIKES:
+        mid = bench.black76(90.0, strike, years, 0.3, rate, "C")
+        mid *= {88.0: 10.0, 94.0: 10.0}.get(strike, 1.0)
+        bench.option(f"HEJ5 C{strike:g}", mid * 0.98, mid * 1.02)
+    rows = bench.derive("chain_v1")
+    assert [r["strike"] for r in rows if r["quarantine"] == "outlier"] == [88.0, 94.0]
+
+
+def test_two_prices_that_contradict_each_other_alone_are_both_kept(bench) -> None:
+    """Nothing says which of them is wrong."""
+    bench.option("HEJ5 C90", 1.0, 1.1)
+    bench.option("HEJ5 C92", 1.2, 1.3)
+    assert {row["quarantine"] for row in bench.derive("chain_v1")} == {None}
+
+
+def test_an_outlier_among_settlements_is_put_in_quarantine(bench) -> None:
+    years, rate = bench.years(), bench.rate()
+    for strike in STRIKES:
+        contract = f"HEJ5 C{strike:g}"
+        price = bench.black76(90.0, strike, years, 0.3, rate, "C") * (10 if strike == 92 else 1)
+        bench.list_option(contract)
+        bench.settle(contract, price)
+    bench.settle("HEJ5", 90.0)
+    rows = bench.derive("chain_v1")
+    assert [r["strike"] for r in rows if r["quarantine"] == "outlier"] == [92.0]
+    assert [r["strike"] for r in rows if r["iv"] is None] == [92.0]
+
+
+def test_settlements_a_tick_out_of_order_are_rounded_not_wrong(bench) -> None:
+    for strike, price in ((90.0, 0.025), (92.0, 0.05), (94.0, 0.025), (96.0, 0.05)):
+        contract = f"HEJ5 C{strike:g}"
+        bench.list_option(contract)
+        bench.settle(contract, price)
+    assert {row["quarantine"] for row in bench.derive("chain_v1")} == {None}
 
 
 # The liquid-strike rule: open interest above 50, spread below 20 % of the mid.

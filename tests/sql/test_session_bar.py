@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, timedelta
 
 import pytest
@@ -57,7 +58,7 @@ def test_the_order_of_sources_is_bar_quote_settlement_day(bench) -> None:
     for contract in ("HEG5", "HEJ5", "HEK5"):
         bench.settle(contract, 82.0, at=bench.at("18:59"), is_final=False)
     for contract in ("HEG5", "HEJ5", "HEK5", "HEM5"):
-        day_bar(bench, contract, 83.0)
+        day_bar(bench, contract, 83.0, open=83.0, high=83.0, low=83.0)
     rows = bench.derive("session_bar_v1")
     assert {row["contract"]: (row["close"], row["close_source"]) for row in rows} == {
         "HEG5": (80.0, "bar_1m"),
@@ -151,3 +152,33 @@ def test_the_month_of_a_symbol(bench, contract: str, month: date | None) -> None
     bench.bar(contract, 90.0, bench.at("16:00"))
     (row,) = bench.derive("session_bar_v1")
     assert row["contract_month"] == month
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"low": 95.0},
+        {"high": 85.0},
+        {"open": 99.0},
+        {"close": math.nan, "open": 90.0},
+        {"high": math.inf},
+        {"low": None},
+    ],
+    ids=str,
+)
+def test_a_minute_that_contradicts_itself_is_put_in_quarantine(
+    bench, wrong: dict[str, float | None]
+) -> None:
+    """It stays in raw, is counted, and gives no price."""
+    bench.bar("HEJ5", 90.0, bench.at("16:00"), volume=10)
+    prices = {"close": 90.0, "open": 90.0, "high": 91.0, "low": 89.0, **wrong}
+    bench.bar("HEJ5", at=bench.at("17:00"), volume=5, **prices)
+    (row,) = bench.derive("session_bar_v1")
+    assert [row[name] for name in ("open", "high", "low", "close")] == [90.0] * 4
+    assert (row["bar_volume"], row["bars_in_quarantine"]) == (15, 1)
+
+
+def test_a_day_that_contradicts_itself_gives_no_price(bench) -> None:
+    day_bar(bench, "HEJ5", 91.0)
+    day_bar(bench, "HEM5", 91.0, low=92.0)
+    assert [row["contract"] for row in bench.derive("session_bar_v1")] == ["HEJ5"]

@@ -19,9 +19,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from etl.cot_releases import releases
+from etl.sources.sample.chaos import withholds
 from etl.sources.sample.noise import normal
 
-__all__ = ["HEADER", "REPORTS", "cot_options", "fetch_cot"]
+__all__ = ["HEADER", "REPORTS", "cot_options", "fetch_cot", "withheld"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -187,21 +188,24 @@ def fetch_cot(
     until: datetime,
     directory: Path,
     report: str = "disaggregated_futures",
+    seed: int | None = None,
 ) -> list[Path]:
     """Write a report's yearly zips as they stood at ``until`` and return their paths.
 
-    A year of which nothing was released yet has no file, as early in January.
+    A year of which nothing was released yet has no file, as early in January.  With a ``seed``
+    the newest report may be withheld.
     """
     if until.tzinfo is None:
         raise ValueError("until must carry a time zone")
     dates = _report_dates(end_year)
     released = releases(pl.Series(dates, dtype=pl.Date))["available_at"].to_list()
+    late = None if seed is None else withheld(until, seed)
     paths = []
     for year in range(start_year, end_year + 1):
         rows = [
             (i, day, at)
             for i, (day, at) in enumerate(zip(dates, released, strict=True))
-            if day.year == year and at <= until
+            if day.year == year and at <= until and day != late
         ]
         if not rows:
             continue
@@ -209,6 +213,14 @@ def fetch_cot(
         _write(path, report, [i for i, _, _ in rows], dates, max(at for _, _, at in rows))
         paths.append(path)
     return paths
+
+
+def withheld(until: datetime, seed: int) -> date | None:
+    """The newest report that was released by ``until``, where the vendor lacks it."""
+    dates = _report_dates(until.year)
+    released = releases(pl.Series(dates, dtype=pl.Date))["available_at"]
+    newest = max(day for day, at in zip(dates, released, strict=True) if at <= until)
+    return newest if withholds(newest, seed) else None
 
 
 def cot_options(cot_code: str, end_year: int) -> pl.DataFrame:

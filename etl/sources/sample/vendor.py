@@ -11,14 +11,15 @@ import numpy as np
 
 from etl.errors import BadInput
 from etl.market import Market
-from etl.sources.sample import bars, definitions, quotes, statistics
+from etl.sources.sample import bars, chaos, definitions, quotes, statistics
 from etl.sources.sample.contracts import DAY_NS
 from etl.sources.sample.dbn_files import DbnFile, Interval, Records
 from etl.sources.sample.definitions import option_symbol
 from etl.sources.sample.world import FIRST_SESSION, World, world
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "planted"]
 
+_LAST_DAY = date(2098, 12, 31)  # the calendars that its world stands on end a year later
 _BLOCK = 32  # sessions that are in memory at a time
 _BAR_NS = {"ohlcv-1m": 60_000_000_000, "ohlcv-1d": DAY_NS}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,22 +27,29 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REACH = timedelta(days=7)
 
 
-def fetch(market: Market, start: datetime, end: datetime, directory: Path) -> list[Path]:
+def fetch(
+    market: Market, start: datetime, end: datetime, directory: Path, seed: int | None = None
+) -> list[Path]:
     """Write the vendor's files of a range and return their paths.
 
     Every record with ``start <= ts_recv < end`` is in them, and every bar that ends after
     ``start`` and not after ``end``: a bar is not there before it is complete, and consecutive
-    ranges hold each record once.  ``directory`` must hold none of the files yet.
+    ranges hold each record once.  ``directory`` must hold none of the files yet.  With a
+    ``seed``, the faults that ``planted`` lists are in them.
 
     Raises
     ------
     BadInput
-        The vendor does not have the market, or ``end`` is not after ``start``.
+        The vendor does not have the market or the time, or ``end`` is not after ``start``.
     """
     if start.tzinfo is None or end.tzinfo is None:
         raise ValueError("start and end must carry a time zone")
     if start >= end:
         raise BadInput(f"sample: nothing lies between {start.isoformat()} and {end.isoformat()}")
+    if not FIRST_SESSION < end.astimezone(UTC).date() <= _LAST_DAY:
+        raise BadInput(
+            f"sample: has data from {FIRST_SESSION} to {_LAST_DAY}, none to {end.isoformat()}"
+        )
     start_ns, end_ns = _ns(start), _ns(end)
     place = world(market, end.astimezone(UTC).date())
     first, last = _sessions(place, start, end)
@@ -71,7 +79,10 @@ def fetch(market: Market, start: datetime, end: datetime, directory: Path) -> li
             for kind, schema in files
         }
         for begin in range(first, last, _BLOCK):
-            for kind, schema, made in _block(place, begin, min(begin + _BLOCK, last)):
+            stop = min(begin + _BLOCK, last)
+            for kind, schema, made in _block(place, begin, stop):
+                if seed is not None:
+                    made = chaos.planted(place, begin, stop, seed, kind, schema, made)
                 if schema in _BAR_NS:
                     ended = made["ts_event"] + np.uint64(_BAR_NS[schema])
                     inside = (ended > start_ns) & (ended <= end_ns)
@@ -79,6 +90,13 @@ def fetch(market: Market, start: datetime, end: datetime, directory: Path) -> li
                     inside = (made["ts_recv"] >= start_ns) & (made["ts_recv"] < end_ns)
                 written[kind, schema].write(made[inside])
     return [file.path for file in written.values()]
+
+
+def planted(market: Market, start: datetime, end: datetime, seed: int) -> list[chaos.Fault]:
+    """The faults of the sessions whose snapshot lies in ``start`` to ``end``, in order."""
+    place = world(market, end.astimezone(UTC).date())
+    span = np.searchsorted(place.sessions.snapshot_at, [_ns(start), _ns(end)])
+    return chaos.faults(place, int(span[0]), int(span[1]), seed)
 
 
 def _block(place: World, first: int, last: int) -> Iterator[tuple[str, str, Records]]:

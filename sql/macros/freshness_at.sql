@@ -1,7 +1,11 @@
--- How old each source is, one row a market and source: the newest instant it describes, when
--- that became known, and how many sessions or releases it is behind at the time of the build.
+-- freshness_at(t): how old each source is at an instant, one row a market and source: the newest
+-- instant that it describes, when that became known, and how many sessions or releases it is
+-- behind.
+--
+-- What has landed counts, whenever it did: t moves the clock alone.
+create macro freshness_at(t) as table
 with
-run as (select built_at from meta.builds),
+asked as materialized (select instant(t) as asked_at),
 
 reports as (
     select market, report, as_of, available_at from raw.cot
@@ -22,10 +26,12 @@ sources as (
     group by market, price_source
     union all
     select
-        market, if(
-            report = 'disaggregated_futures', 'cot', 'cot_' || replace(report, 'disaggregated_', '')
-        ), 'release',
-        max(as_of), max(available_at)
+        market,
+        case
+            when report = 'disaggregated_futures' then 'cot'
+            else 'cot_' || replace(report, 'disaggregated_', '')
+        end,
+        'release', max(as_of), max(available_at)
     from reports
     group by market, report
 )
@@ -34,10 +40,10 @@ select
     s.market, s.source, s.as_of, s.available_at, s.clock,
     count(c.tick_number)::integer as ticks_behind,
     1 as max_age,
-    if(ticks_behind > max_age, 'stale', 'fresh') as state
+    case when ticks_behind > max_age then 'stale' else 'fresh' end as state
 from sources as s
-cross join run as r
+cross join asked as a
 left join meta.clock as c
-    on s.market = c.market and s.clock = c.clock and c.as_of > s.as_of and c.known_at <= r.built_at
+    on s.market = c.market and s.clock = c.clock and c.as_of > s.as_of and c.known_at <= a.asked_at
 group by s.market, s.source, s.as_of, s.available_at, s.clock
-order by s.market, s.source
+order by s.market, s.source;

@@ -1,0 +1,264 @@
+"""Verify: whether every file of a lake is still what its records say, and what to do if not.
+
+A batch's record has the size, hash and row count of each raw file, a market's state those of
+its derived files, and a record beside the database those of the database.  A file that is
+not what was recorded, or that no record speaks of, is wrong; ``repair`` moves it out of the
+lake's way and writes down why, so that the rest keeps working.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow
+import pyarrow.parquet
+
+from etl import engine
+from etl.errors import LakeError, refusal
+from etl.export import open_database
+from etl.lake import Lake, fingerprint, make_folder, read_record, sync_folder, write_whole
+
+__all__ = ["Wrong", "guarded", "refuse_wrong", "repair", "set_aside", "verify"]
+
+_SET_ASIDE = "set-aside"
+
+#: What a damaged file makes the engines raise, whichever of them meets it.
+_BREAKS = (duckdb.Error, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A file that is not what it should be."""
+
+    path: str  # below the lake
+    reason: str
+
+    def line(self) -> str:
+        """One line for a person."""
+        return f"{self.path}: {self.reason}"
+
+
+def verify(lake: Lake) -> tuple[int, list[Wrong]]:
+    """Compare every file with its recorded size, hash and row count.
+
+    Returns
+    -------
+    How many files were looked at, and what is wrong, raw files first.
+
+    Raises
+    ------
+    LakeBusy
+        Something is wrong, but a process is writing: that may be what is under way.
+    LakeError
+        A file cannot be read for a reason that lies outside of it.
+    """
+    count, found = _compare(lake)
+    if found:
+        lake.refuse_writer()
+        count, found = _compare(lake)  # what a writer had under way is in place now
+    return count, found
+
+
+def refuse_wrong(lake: Lake, *, derived: bool = False) -> None:
+    """Look at the names and sizes of all raw files, and the derived ones if asked.
+
+    Raises
+    ------
+    LakeError
+        A file is gone, has another size than recorded, or is one that nothing brought.
+    """
+    wrong = list(_raw(lake, thorough=False))
+    if derived:
+        wrong += _derived(lake, thorough=False)
+    if wrong:
+        raise _refusal(lake, wrong)
+
+
+@contextmanager
+def guarded(lake: Lake) -> Iterator[None]:
+    """Refuse a lake with wrong files, and name the one that broke the block, if one did.
+
+    Raises
+    ------
+    LakeError
+        A file of the lake is wrong, or the machine refused something.
+    """
+    refuse_wrong(lake)
+    try:
+        yield
+    except _BREAKS as error:
+        if refused := refusal(error):
+            raise LakeError(f"cannot go on with the lake at {lake.root}: {refused}") from error
+        _, wrong = _compare(lake)
+        if wrong:
+            raise _refusal(lake, wrong) from error
+        raise
+
+
+def repair(lake: Lake, now: datetime) -> list[Wrong]:
+    """Set aside every raw and derived file that is wrong; the caller holds the write lock.
+
+    A file goes to the same path under ``set-aside/``, with a record of the reason beside it.
+
+    Raises
+    ------
+    LakeError
+        A file cannot be read or moved for a reason that lies outside of it.
+    """
+    found = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
+    landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
+    for wrong in found:
+        batch, file = landed.get(wrong.path, ({}, {}))
+        record = {
+            "path": wrong.path,
+            "reason": wrong.reason,
+            "set_aside_at": now.isoformat(),
+            **{name: file.get(name) for name in ("dataset", "market", "rows")},
+            **{name: batch.get(name) for name in ("batch_id", "description", "payload_sha256")},
+        }
+        _set_aside(lake, wrong.path, record)
+    return found
+
+
+def set_aside(lake: Lake) -> list[str]:
+    """A line for each landed file that was set aside and not brought back since.
+
+    It is back when it stands in its place again, or when its payload has landed again.
+    """
+    landed = list(_landed(lake))
+    lines = []
+    for path in sorted((lake.root / _SET_ASIDE).rglob("*.json")):
+        record = read_record(path)
+        if record["batch_id"] is None or (lake.root / record["path"]).exists():
+            continue
+        again = any(
+            batch["payload_sha256"] == record["payload_sha256"]
+            and batch["ingested_at"] >= record["set_aside_at"]
+            and batch["batch_id"] != record["batch_id"]
+            and file["dataset"] == record["dataset"]
+            for batch, file in landed
+        )
+        if not again:
+            lines.append(
+                f"{record['market']}: {record['rows']:,} rows of {record['dataset']} are missing "
+                f"since {record['path']} was set aside: land {record['description']} again"
+            )
+    return lines
+
+
+def _set_aside(lake: Lake, path: str, record: Mapping[str, Any]) -> None:
+    source, target = lake.root / path, lake.root / _SET_ASIDE / path
+    write_whole(target.with_name(target.name + ".json"), json.dumps(record, indent=1) + "\n")
+    if source.exists():
+        try:
+            make_folder(target.parent)
+            os.replace(source, target)
+            sync_folder(source.parent)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise LakeError(f"cannot set {source} aside: {error.strerror}") from error
+
+
+def _refusal(lake: Lake, wrong: list[Wrong]) -> LakeError:
+    more = f" and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
+    return LakeError(
+        f"{lake.root / wrong[0].path}: {wrong[0].reason}{more}: "
+        "hydra verify names all, hydra check --repair sets them aside"
+    )
+
+
+def _compare(lake: Lake) -> tuple[int, list[Wrong]]:
+    files = [path for folder in (lake.raw, lake.derived) for path in folder.rglob("*.parquet")]
+    count = len(files) + lake.database.exists()
+    found = [*_raw(lake, thorough=True), *_derived(lake, thorough=True), *_database(lake)]
+    return count, found
+
+
+def _landed(lake: Lake) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each raw file's entry in the record of the batch that brought it."""
+    for batch in lake.batch_records():
+        for file in batch["files"]:
+            yield batch, file
+
+
+def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
+    recorded = {file["path"]: file for _, file in _landed(lake)}
+    aside = {path for path in recorded if (lake.root / _SET_ASIDE / f"{path}.json").exists()}
+    expected = {p: f for p, f in recorded.items() if p not in aside or (lake.root / p).exists()}
+    yield from _against(lake, lake.raw, expected, "no landing brought it", thorough)
+
+
+def _derived(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
+    expected: dict[str, Any] = {}
+    for record in sorted(lake.state_record("*").parent.glob("*.json")):
+        expected |= lake.state(record.stem).get("tables", {})
+    for wrong in _against(lake, lake.derived, expected, "no derivation made it", thorough):
+        yield Wrong(wrong.path, f"{wrong.reason}: hydra derive makes it anew")
+
+
+def _against(
+    lake: Lake, folder: Path, expected: Mapping[str, Any], foreign: str, thorough: bool
+) -> Iterator[Wrong]:
+    """Compare the Parquet files of a folder with their records."""
+    for path, about in sorted(expected.items()):
+        if reason := _difference(lake.root / path, about, thorough):
+            yield Wrong(path, reason)
+    there = (str(path.relative_to(lake.root)) for path in sorted(folder.rglob("*.parquet")))
+    yield from (Wrong(path, foreign) for path in there if path not in expected)
+
+
+def _difference(path: Path, about: Mapping[str, Any], thorough: bool) -> str | None:
+    """What differs between a file and its record; ``None`` where nothing does."""
+    try:
+        size = path.stat().st_size
+        recorded = about.get("bytes", size)  # the first lakes' records have no size
+        if size != recorded:
+            cut = "is cut off" if size < recorded else "has grown"
+            return f"{cut}: {size:,} bytes where {recorded:,} were recorded"
+        if not thorough:
+            return None
+        rows = pyarrow.parquet.read_metadata(path).num_rows
+        if fingerprint(path)["sha256"] != about["sha256"]:
+            return "has changed since it was written"
+        return None if rows == about["rows"] else f"has {rows:,} rows, not {about['rows']:,}"
+    except FileNotFoundError:
+        return "is gone"
+    except (pyarrow.ArrowException, OSError) as error:
+        if refused := refusal(error):
+            raise LakeError(f"cannot read {path}: {refused}") from error
+        return f"is damaged: {' '.join(str(error).split())}"
+
+
+def _database(lake: Lake) -> Iterator[Wrong]:
+    """What is wrong with the database, which the next build makes anew."""
+    if reason := _database_difference(lake):
+        yield Wrong(lake.database.name, f"{reason}: hydra build makes it anew")
+
+
+def _database_difference(lake: Lake) -> str | None:
+    if not lake.database.exists():
+        return "is gone" if lake.database_record.exists() else None
+    if not lake.database_record.exists():
+        return "has no record"
+    about = read_record(lake.database_record)
+    if fingerprint(lake.database)["sha256"] != about["sha256"]:
+        return "has changed since it was built"
+    connection = open_database(lake.database)
+    try:
+        for name, rows in about["rows"].items():
+            table = ".".join(map(engine.identifier, name.split(".")))
+            ((found,),) = connection.sql(f"select count(*) from {table}").fetchall()
+            if found != rows:
+                return f"has {found:,} rows in {name}, not {rows:,}"
+    finally:
+        connection.close()
+    return None

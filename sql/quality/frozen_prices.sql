@@ -1,0 +1,48 @@
+-- Nearly all prices of a slice, or all closes of the futures, are the previous session's to a tick.
+-- severity: error
+with
+sessions as (
+    select
+        market, session_date,
+        lag(session_date) over (partition by market order by session_date) as previous
+    from meta.sessions
+),
+
+prices as (
+    select
+        c.market, c.session_date, c.price_source || ' ' || c.series || ' ' || c.expiry as subject,
+        c.instrument_id,
+        arg_max(
+            if(c.price_source = 'quote', [c.bid, c.ask], [c.settlement]), c.as_of
+        ) as price
+    from features.chain_v1 as c
+    join meta.markets as m using (market)
+    -- Near nothing, the same few ticks are the price on many days.
+    where if(c.price_source = 'quote', c.mid, c.settlement) > 4 * m.option_tick
+    group by all
+    union all
+    select market, session_date, 'futures', hash(contract), arg_max([close, volume], as_of)
+    from features.futures_v1
+    where close is not null
+    group by all
+),
+
+slices as (
+    select
+        p.market, p.session_date, p.subject, s.previous,
+        count(*) as n_prices,
+        count(*) filter (where p.price = q.price) as n_same
+    from prices as p
+    join sessions as s using (market, session_date)
+    join prices as q
+        on p.market = q.market and s.previous = q.session_date
+        and p.subject = q.subject and p.instrument_id = q.instrument_id
+    group by p.market, p.session_date, p.subject, s.previous
+)
+
+select
+    s.market, s.session_date, s.subject,
+    format('{} of {} prices are those of {}', s.n_same, s.n_prices, s.previous) as reason
+from slices as s
+join meta.thresholds as t using (market)
+where s.n_prices >= if(s.subject = 'futures', 3, 6) and s.n_same >= t.frozen_share * s.n_prices

@@ -1,0 +1,8 @@
+-- Options of a slice whose bid is their ask: left out of mids and fits.
+-- severity: warning
+select
+    market, session_date, series || ' ' || expiry as subject,
+    format('{} locked quotes, first {}', count(*), min(contract)) as reason
+from features.chain_v1
+where price_source = 'quote' and quarantine = 'locked'
+group by market, session_date, as_of, series, expiry

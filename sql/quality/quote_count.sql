@@ -1,0 +1,44 @@
+-- Far fewer options of an expiry are quoted than in the sessions before.
+-- severity: error
+with
+counts as (
+    select
+        market, session_date, series, expiry, max(as_of) as as_of,
+        count(*) filter (where bid is not null or ask is not null) as n
+    from features.chain_v1
+    where price_source = 'quote'
+    group by market, session_date, series, expiry
+),
+
+-- Twice, so that what was far off in the past is no measure for the present.
+first_pass as (
+    select c.*, t.count_deviations, t.count_share,
+        n < t.count_share * median(n) over past as is_off
+    from counts as c
+    join meta.thresholds as t using (market)
+    window past as (
+        partition by c.market, c.series, c.expiry order by c.session_date
+        rows between 20 preceding and 1 preceding
+    )
+),
+
+second_pass as (
+    select
+        *,
+        median(n) filter (where not coalesce(is_off, false)) over past as middle,
+        1.4826 * mad(n) filter (where not coalesce(is_off, false)) over past as deviation,
+        count(*) over past as n_past
+    from first_pass
+    window past as (
+        partition by market, series, expiry order by session_date
+        rows between 20 preceding and 1 preceding
+    )
+)
+
+select
+    market, session_date, series || ' ' || expiry as subject,
+    format('{} options quoted, median {} of the {} sessions before', n, middle, n_past) as reason
+from second_pass
+where
+    n_past >= 2 and middle >= 8 and n < count_share * middle
+    and n < middle - count_deviations * deviation
