@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,8 +17,17 @@ import click
 from loguru import logger
 
 from etl import completion, settings, show
-from etl.errors import BadInput, HydraError, LakeBusy, LakeError, refusal
+from etl.errors import (
+    BadInput,
+    HydraError,
+    LakeBusy,
+    LakeError,
+    VendorError,
+    printable,
+    refusal,
+)
 from etl.lake import Lake
+from etl.outside import EARLIEST, LATEST
 
 _FAILED = 3
 _SAMPLE_NOTE = "SAMPLE DATA: synthetic, of no real market"
@@ -46,7 +56,7 @@ class Hydra(click.Group):
                 click.echo(f"hydra: {error}", err=True)
                 _ended(ctx, error.exit_code, str(error))
                 ctx.exit(error.exit_code)
-            reason = " ".join(str(error).split())
+            reason = printable(" ".join(str(error).split()))
             if refused := refusal(error):
                 click.echo(f"hydra: {refused}, says the machine ({reason})", err=True)
                 _ended(ctx, LakeError.exit_code, f"{refused}, says the machine ({reason})")
@@ -78,7 +88,9 @@ class Instant(click.ParamType[datetime]):
         try:
             read = datetime.fromisoformat(value)
             if read.tzinfo is not None:
-                return read.astimezone(UTC)
+                if EARLIEST <= read < LATEST:
+                    return read.astimezone(UTC)
+                self.fail(f"{value!r} is not in the years 1980 to 2099", param, ctx)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is not an instant, such as 2025-03-06T20:00:00Z", param, ctx)
         self.fail(f"{value!r} has no zone: write {read:%FT%TZ} if it is UTC", param, ctx)
@@ -94,6 +106,19 @@ class Day(click.ParamType[date]):
             return value if isinstance(value, date) else date.fromisoformat(value)
         except ValueError:
             self.fail(f"{value!r} is not a date, such as 2025-03-06", param, ctx)
+
+
+class Dollars(click.FloatRange):
+    """An amount of USD, zero or more; "nan" would be below any limit and above none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        amount = super().convert(value, param, ctx)
+        if math.isnan(amount):
+            self.fail(f"{value!r} is not an amount", param, ctx)
+        return amount
 
 
 INSTANT, DAY = Instant(), Day()
@@ -256,7 +281,7 @@ def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     return click.option(
         "--max-cost",
         cls=settings.Setting,
-        type=click.FloatRange(0),
+        type=Dollars(),
         default=5.0,
         show_default=True,
         envvar="HYDRA_MAX_COST",
@@ -318,14 +343,18 @@ def daily(
         else:
             _download(obj, chosen, wanted, **paid)
         return
+    failed: VendorError | None = None
     with _writing(obj):
         if source == "sample":
             with terminal.working("landing", quiet=obj["quiet"]) as at:
                 jobs.land_sample(lake, chosen, days or 90, now, _told(at), chaos)
         else:
             _download(obj, chosen, wanted, **paid)
-            with terminal.working("landing reports", quiet=obj["quiet"]) as at:
-                jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
+            try:
+                with terminal.working("landing reports", quiet=obj["quiet"]) as at:
+                    jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
+            except VendorError as error:  # what has landed is of use without the reports
+                failed = error
         _derive(obj, ())
         _build(obj)
     findings = checks.findings(checks.kept(lake, now))
@@ -335,6 +364,8 @@ def daily(
     _summary(obj)
     if "error" in findings["severity"]:
         logger.warning("the checks found errors: hydra check lists them")
+    if failed:
+        raise failed
 
 
 @main.command()
@@ -783,7 +814,7 @@ def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> 
     with terminal.working("looking at times", quiet=obj["quiet"]) as at:
         done = look(obj["lake"], obj["markets"](), samples, instants, _told(at))
     for finding in done.findings:
-        click.echo(finding)
+        click.echo(printable(finding))
     if done.findings:
         sys.exit(2)
     click.echo(f"audit: nothing found; {len(done.instants)} instants replayed")
@@ -903,7 +934,7 @@ def export(
                 "--market, --start, --end and --at go with a view: put them in the query"
             )
         rows = export_query(database, query, file_format, output, partition_by=partition_by)
-    click.echo(f"{output}: {rows:,} rows of {view or query}{_note(obj['lake'])}")
+    click.echo(printable(f"{output}: {rows:,} rows of {view or query}{_note(obj['lake'])}"))
 
 
 @main.command()
@@ -989,9 +1020,10 @@ def _summary(obj: dict[str, Any], file_format: str = "table") -> None:
     lake = obj["lake"]
     found = held.look(lake)
     if file_format == "table":
-        click.echo(f"{lake.root}: {_SAMPLE_NOTE if lake.origin == 'sample' else 'vendor data'}")
+        note = _SAMPLE_NOTE if lake.origin == "sample" else "vendor data"
+        click.echo(printable(f"{lake.root}: {note}"))
         for line in found.lines():
-            click.echo(line)
+            click.echo(printable(line))
         show.show(found.COLUMNS, found.holdings)
     else:
         show.show(*found.table(lake.origin), file_format)

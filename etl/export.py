@@ -17,7 +17,7 @@ import duckdb
 from etl import datapackage, engine
 from etl.datapackage import Column, Content
 from etl.errors import BadInput, LakeError, refusal
-from etl.lake import replace_whole, sync_folder
+from etl.lake import Lake, replace_whole, sync_folder
 
 #: How each format is written: UTC times in ISO 8601 with their zone, floats in full; lines of a
 #: CSV file end as RFC 4180 has it.
@@ -48,7 +48,7 @@ def open_database(path: Path) -> duckdb.DuckDBPyConnection:
     BadInput
         There is none yet, or the file is not a DuckDB database.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise BadInput(f"{path}: no database yet: run hydra daily, or hydra build")
     try:
         return engine.connect(str(path), read_only=True)
@@ -90,6 +90,7 @@ def export(
     LakeError
         The view cannot be read, or the file not written.
     """
+    _check_place(database, target)
     with opened(database, f"cannot write {view} to {target}") as connection:
         columns = columns_of(connection, view)
         names = [column.name for column in columns]
@@ -123,6 +124,7 @@ def export_query(
         text = query.read_text(encoding="utf-8").strip().rstrip(";")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{query}: cannot be read ({error}): give a file of SQL") from None
+    _check_place(database, target)
     with opened(database, f"cannot write {query.name} to {target}") as connection:
         ordered = _is_ordered(connection, query, text)
         # What is equal by the query's own order comes as one thread finds it.
@@ -246,7 +248,8 @@ def _write(
                 options += f", partition_by ({', '.join(map(engine.identifier, partition_by))})"
             else:
                 options += ", use_tmp_file false"  # the part is one
-            copy = f"copy ({rows}\n) to {engine.quoted(part)} ({options})"
+            # DuckDB takes a leading ~ for the home folder.
+            copy = f"copy ({rows}\n) to {engine.quoted(part.absolute())} ({options})"
             written.append(connection.execute(copy).fetchall()[0][0])
         else:
             writer = _write_arrow if file_format == "arrow" else _write_sheet
@@ -257,13 +260,25 @@ def _write(
     return written[0]
 
 
+def _check_place(database: Path, target: Path) -> None:
+    """Refuse a target that cannot be named, or that the lake needs for itself."""
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{target}: is no path in UTF-8; name another one") from None
+    lake, place = Lake(database.parent.resolve()), Path(os.path.realpath(target))
+    inside = place.is_relative_to(lake.root) and not place.is_relative_to(lake.root / "exports")
+    if inside and lake.marker.exists():
+        raise BadInput(f"{target}: would stand among the lake's own files; name one under exports")
+
+
 def _check_target(
     target: Path, file_format: str, partition_by: Sequence[str], columns: Sequence[str]
 ) -> None:
     if target.name == datapackage.NAME:
         raise BadInput(f"{target}: is where the export is described; name another file")
     if not partition_by:
-        if target.exists() and not target.is_file():
+        if os.path.exists(target) and not target.is_file():
             raise BadInput(f"{target}: is no file; name a new one, or one to replace")
         return
     if file_format not in _COPIED:
@@ -273,7 +288,7 @@ def _check_target(
             near = difflib.get_close_matches(name, columns, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(columns[:5])}, …"
             raise BadInput(f"no column {name!r} to partition by: {hint}")
-    if target.exists():
+    if os.path.exists(target):
         raise BadInput(f"{target}: is there already; a partitioned export needs a new folder")
 
 

@@ -267,7 +267,10 @@ async function choose(wanted) {
   remember([state.market, session, source, state.slice].filter(Boolean));
   sessionTables();
   marketTables();
-  for (const figure of figures) await draw(figure);
+  for (const figure of figures) {
+    await draw(figure);
+    await new Promise((done) => setTimeout(done)); // lets the browser show what is drawn
+  }
 }
 
 function remember(choices) {

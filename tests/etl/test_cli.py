@@ -234,7 +234,7 @@ INSTANTS = {
         ("2025-03-06Z", "is not an instant, such as 2025-03-06T20:00:00Z"),
         ("yesterday", "is not an instant"),
         ("2025-02-30T00:00:00Z", "is not an instant"),
-        ("0001-01-01T00:00:00+14:00", "is not an instant"),
+        ("0001-01-01T00:00:00+14:00", "is not in the years 1980 to 2099"),
         ("", "is not an instant"),
     ],
 )
@@ -548,3 +548,15 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
         ["sh", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("year", ["0001", "1979", "2100", "9999"])
+def test_no_run_is_of_a_time_that_no_calendar_knows(year: str) -> None:
+    done = CliRunner().invoke(main, ["--now", f"{year}-06-01T00:00:00Z", "markets"])
+    assert (done.exit_code, "is not in the years 1980 to 2099" in done.output) == (2, True)
+
+
+def test_no_limit_is_no_number() -> None:
+    """NaN is neither below a cost nor above it: any download would pass."""
+    done = CliRunner().invoke(main, ["daily", "--max-cost", "nan"])
+    assert (done.exit_code, "is not an amount" in done.output) == (2, True)

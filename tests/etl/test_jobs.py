@@ -379,7 +379,9 @@ class Cftc:
         self.zips = zips
         self.years: dict[str, list[list[int]]] = {}
 
-    def fetch(self, report: str, years: list[int], folder: Path) -> list[Path]:
+    def fetch(
+        self, report: str, years: list[int], folder: Path, unpublished: int | None
+    ) -> list[Path]:
         self.years.setdefault(report, []).append(list(years))
         return self.zips
 
