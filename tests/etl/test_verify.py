@@ -151,7 +151,8 @@ DAMAGE: list[tuple[Callable[[Path], None], str]] = [
 
 def test_a_lake_as_it_was_made_is_right(made: Lake) -> None:
     result = done(made, "verify")
-    count = sum(1 for path in made.root.rglob("*") if path.suffix in {".parquet", ".duckdb"})
+    recorded = [*made.raw.rglob("*.parquet"), *made.derived.rglob("*.parquet"), made.database]
+    count = len(recorded)
     assert result.stdout == f"verify: {count} files are as they were recorded\n"
 
 
