@@ -48,8 +48,8 @@ browser:
 
 # ── for developers ──────────────────────────────────────────────────────────
 lint: $(READY)   ## ruff and sqlfluff
-	@$(BIN)/ruff check etl mathlib tests benchmarks
-	@$(BIN)/ruff format --check etl mathlib tests benchmarks
+	@$(BIN)/ruff check etl mathlib tests benchmarks examples
+	@$(BIN)/ruff format --check etl mathlib tests benchmarks examples
 	@$(BIN)/sqlfluff lint --disable-progress-bar sql
 
 types: $(READY)  ## mypy

@@ -44,7 +44,7 @@ class BadInput(HydraError):
 
 
 class VendorError(HydraError):
-    """A vendor refused, failed or answered with less than it announced."""
+    """A vendor, or a server to publish to, refused, failed or gave less than it announced."""
 
     exit_code = 4
 
@@ -56,7 +56,7 @@ class CostLimit(HydraError):
 
 
 class LakeBusy(HydraError):
-    """Another process holds the lake's lock."""
+    """Another process holds the lock of the lake, or of what is published."""
 
     exit_code = 6
 

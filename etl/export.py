@@ -91,8 +91,8 @@ def export(
         The view cannot be read, or the file not written.
     """
     _check_place(database, target)
-    with _opened(database, f"cannot write {view} to {target}") as connection:
-        columns = _columns(connection, view)
+    with opened(database, f"cannot write {view} to {target}") as connection:
+        columns = columns_of(connection, view)
         names = [column.name for column in columns]
         conditions = _conditions(connection, view, names, market, start, end, at)
         where = " and ".join(conditions) or "true"
@@ -125,7 +125,7 @@ def export_query(
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{query}: cannot be read ({error}): give a file of SQL") from None
     _check_place(database, target)
-    with _opened(database, f"cannot write {query.name} to {target}") as connection:
+    with opened(database, f"cannot write {query.name} to {target}") as connection:
         ordered = _is_ordered(connection, query, text)
         # What is equal by the query's own order comes as one thread finds it.
         connection.execute("set threads = 1")
@@ -140,7 +140,7 @@ def export_query(
 
 
 @contextmanager
-def _opened(database: Path, failure: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def opened(database: Path, failure: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """The database for reading, with a folder for what a sort spills; its errors in one line."""
     connection = open_database(database)
     with tempfile.TemporaryDirectory(prefix="hydra-export-") as folder:
@@ -169,7 +169,7 @@ def _conditions(
         raise BadInput(f"the first date, {start}, comes after the last, {end}")
     conditions: list[str] = []
     if market is not None:
-        conditions.append(f"market = {engine.quoted(_known_market(connection, market))}")
+        conditions.append(f"market = {engine.quoted(known_market(connection, market))}")
     if start is not None or end is not None:
         day = next((name for name in _DATES if name in columns), None)
         if day is None:
@@ -383,7 +383,7 @@ def _folder_whole(target: Path, write: Callable[[Path], None]) -> None:
         raise LakeError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> list[Column]:
+def columns_of(connection: duckdb.DuckDBPyConnection, view: str) -> list[Column]:
     """The columns of a view, with what the database says of them."""
     described = connection.sql(f"describe {known_view(connection, view)}").fetchall()
     schema, name = view.split(".")
@@ -413,8 +413,19 @@ def known_view(connection: duckdb.DuckDBPyConnection, view: str) -> str:
     return ".".join(map(engine.identifier, view.split(".")))
 
 
-def _known_market(connection: duckdb.DuckDBPyConnection, market: str) -> str:
+def known_market(connection: duckdb.DuckDBPyConnection, market: str) -> str:
+    """A market that the lake has data of; a mistyped one is answered with the nearest.
+
+    Raises
+    ------
+    BadInput
+        The lake has no such market.
+    """
     known = [code for (code,) in connection.sql("select market from meta.markets").fetchall()]
     if market not in known:
-        raise BadInput(f"the lake has no market {market!r}: it has {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(market.upper(), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise BadInput(
+            f"the lake has no market {market!r}: {hint}it has {', '.join(sorted(known))}"
+        )
     return market

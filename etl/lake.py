@@ -34,20 +34,18 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import polars as pl
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from etl.errors import BadInput, LakeBusy, LakeError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FORMAT = 1
 ORIGINS = ("sample", "vendor")
 
 #: The list of moves that commits what is staged beside it.
 _MOVES = "moves.json"
-
-#: What the folders of a raw file say, for Polars.
-HIVE_SCHEMA = {"dataset": pl.String, "market": pl.String, "year": pl.Int32, "month": pl.Int32}
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Any
 import polars as pl
 
 from etl.errors import LakeError, printable, refusal
-from etl.lake import HIVE_SCHEMA, Lake, write_rows, write_whole
-from etl.schemas import COMMON, COT_DATASETS, LINEAGE, UTC, raw_schema, source_schema
+from etl.lake import Lake, write_rows, write_whole
+from etl.schemas import COMMON, COT_DATASETS, HIVE_SCHEMA, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
 _PARTITION = ["market", "year", "month"]

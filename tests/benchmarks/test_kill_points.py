@@ -33,10 +33,11 @@ def test_what_is_killed_anywhere_recovers(tmp_path: Path) -> None:
 
 
 def test_what_is_torn_or_gone_is_seen() -> None:
-    old, new = {"a": "1", "b": "1"}, {"a": "2", "b": "1", "c": "1"}
-    assert torn(old, old, new) == torn(new, old, new) == torn({"a": "2", "b": "1"}, old, new) == []
+    states = [{"a": "1", "b": "1"}, {"a": "2", "b": "1", "c": "1"}]
+    for whole in (*states, {"a": "2", "b": "1"}):
+        assert torn(whole, states) == []
     found = {"a": "3", "c": "1", "d": "1", "x.part": "9", "staging/y": "9"}
-    assert torn(found, old, new) == ["a is torn", "b is gone", "d is torn"]
+    assert torn(found, states) == ["a is torn", "b is gone", "d is torn"]
 
 
 def test_the_document_shows_the_results() -> None:

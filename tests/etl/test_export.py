@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -404,3 +405,10 @@ def test_a_name_that_cannot_be_written_is_one_line(
     with pytest.raises(kind) as error:
         export(sample_lake.lake.database, "features.cot_v1", "csv", tmp_path / name)
     assert str(error.value).isprintable()
+
+
+def test_a_mistyped_market_is_answered_with_the_nearest(sample_lake, tmp_path: Path) -> None:
+    database = sample_lake.lake.database
+    for given, near in (("he", "did you mean HE? "), ("ZZ", "did you mean ZO? "), ("QQQ", "")):
+        with pytest.raises(BadInput, match=f"no market '{given}': {re.escape(near)}it has HE, ZO"):
+            export(database, "features.daily_v1", "csv", tmp_path / "x.csv", market=given)
