@@ -1023,7 +1023,7 @@ def _summary(obj: dict[str, Any], file_format: str = "table") -> None:
         note = _SAMPLE_NOTE if lake.origin == "sample" else "vendor data"
         click.echo(printable(f"{lake.root}: {note}"))
         for line in found.lines():
-            click.echo(line)
+            click.echo(printable(line))
         show.show(found.COLUMNS, found.holdings)
     else:
         show.show(*found.table(lake.origin), file_format)

@@ -374,6 +374,13 @@ def test_a_parquet_export_says_where_its_data_comes_from(sample_lake: Any, tmp_p
     assert (about["origin"], about["view"]) == ("sample", "features.long_v1")
 
 
+def test_a_mistyped_market_is_answered_with_the_nearest(sample_lake, tmp_path: Path) -> None:
+    database = sample_lake.lake.database
+    for given, near in (("he", "did you mean HE? "), ("ZZ", "did you mean ZO? "), ("QQQ", "")):
+        with pytest.raises(BadInput, match=f"no market '{given}': {re.escape(near)}it has HE, ZO"):
+            export(database, "features.daily_v1", "csv", tmp_path / "x.csv", market=given)
+
+
 @pytest.mark.parametrize("name", ["hydra.duckdb", "raw/x.csv", "exports/../lake.json", "new"])
 def test_a_lakes_own_files_are_not_replaced(own_lake: Any, name: str) -> None:
     lake = own_lake.lake
@@ -405,10 +412,3 @@ def test_a_name_that_cannot_be_written_is_one_line(
     with pytest.raises(kind) as error:
         export(sample_lake.lake.database, "features.cot_v1", "csv", tmp_path / name)
     assert str(error.value).isprintable()
-
-
-def test_a_mistyped_market_is_answered_with_the_nearest(sample_lake, tmp_path: Path) -> None:
-    database = sample_lake.lake.database
-    for given, near in (("he", "did you mean HE? "), ("ZZ", "did you mean ZO? "), ("QQQ", "")):
-        with pytest.raises(BadInput, match=f"no market '{given}': {re.escape(near)}it has HE, ZO"):
-            export(database, "features.daily_v1", "csv", tmp_path / "x.csv", market=given)
