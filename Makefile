@@ -7,6 +7,7 @@ BENCH  := .venv-bench
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DATE   ?= $(shell date -u +%F)
+FUZZ_SECONDS ?= 600
 
 # $(call install,folder,extra): an environment, with uv where it is on PATH, else venv and pip.
 define install
@@ -21,7 +22,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test browser lint types bench-math bench-sabr bench-spine bench-quality bench-decode kill-points many-builds clean
+.PHONY: help env daily test browser lint types fuzz bench-math bench-sabr bench-spine bench-quality bench-decode kill-points many-builds clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -47,12 +48,18 @@ browser:
 
 # ── for developers ──────────────────────────────────────────────────────────
 lint: $(READY)   ## ruff and sqlfluff
-	@$(BIN)/ruff check etl mathlib tests benchmarks
-	@$(BIN)/ruff format --check etl mathlib tests benchmarks
+	@$(BIN)/ruff check etl mathlib tests benchmarks examples
+	@$(BIN)/ruff format --check etl mathlib tests benchmarks examples
 	@$(BIN)/sqlfluff lint --disable-progress-bar sql
 
 types: $(READY)  ## mypy
 	@$(BIN)/mypy
+
+fuzz: .venv-fuzz/.ready  ## hostile input for FUZZ_SECONDS, guided by coverage; the table in docs/safety.md
+	@.venv-fuzz/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+.venv-fuzz/.ready: pyproject.toml constraints.txt
+	$(call install,.venv-fuzz,fuzz)
 
 # ── measurements ────────────────────────────────────────────────────────────
 bench-math: $(BENCH)/.ready  ## mathlib beside its peers: speed and error, into benchmarks/results
@@ -81,4 +88,4 @@ $(BENCH)/.ready: pyproject.toml constraints.txt
 
 # ── cleaning up ─────────────────────────────────────────────────────────────
 clean:           ## the environments and caches; never the lake
-	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(BENCH) .venv-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

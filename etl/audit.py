@@ -84,8 +84,8 @@ def audit(
         engine.create_raw_views(connection, files, "landed")
         findings = [*_raw_times(connection), *_feature_times(connection)]
         chosen = sorted({*_drawn(connection, samples), *instants})
-        for t in chosen:
-            progress(f"replaying what was known at {_iso(t)}")
+        for number, t in enumerate(chosen, 1):
+            progress(f"replaying what was known at {_iso(t)}, {number} of {len(chosen)}")
             with tempfile.TemporaryDirectory(prefix="hydra-audit-") as folder:
                 past = Lake(Path(folder) / "lake")
                 replay(lake, past, markets, known_at=t)

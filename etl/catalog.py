@@ -15,7 +15,10 @@ from collections.abc import Iterable, Sequence
 from etl import engine, sqlfiles
 from etl.errors import BadInput
 
-__all__ = ["describe", "markdown", "overview"]
+__all__ = ["COLUMNS", "describe", "markdown", "overview", "rows"]
+
+#: What ``rows`` says of each column of a view and each feature.
+COLUMNS = ("name", "type", "meaning", "time", "sources", "max_age")
 
 _WIDTH = 100
 _ABOUT = """\
@@ -29,26 +32,35 @@ What `hydra.duckdb` holds under `features`: made by `hydra catalog --markdown` f
 
 def overview() -> str:
     """A line for each view: its name and its sentence."""
-    files = sorted(sqlfiles.features(), key=_place)
+    files = _ordered()
     width = max(len(file.name) for file in files)
     return "\n".join(_wrapped(f"{file.name:{width}}  ", file.sentence) for file in files)
 
 
-def describe(view: str) -> str:
-    """What one view is, for a terminal.
+def describe(name: str) -> str:
+    """What one view, column or feature is, for a terminal.
 
     Parameters
     ----------
-    view : ``surface_v1`` or ``surface``, which is the newest version, with or without ``features.``
+    name : ``surface_v1`` or ``surface``, which is the newest version, with or without
+        ``features.``; a column, ``surface_v1.atm_iv``; or a feature, ``opt_atm_iv_30d``
 
     Raises
     ------
     BadInput
-        There is no such view; the nearest names are offered.
+        There is no such name; the nearest ones are offered.
     """
-    file = _find(view)
+    for feature, about, unit, age in _features():
+        if feature == name:
+            facts = [("unit", unit), ("max age", age)]
+            return "\n".join([feature, _wrapped("", about), "", *_said(facts)])
+    file, column = _find(name)
+    if column is not None:
+        about = _wrapped("", column.comment)
+        facts = [("type", column.type), *_facts(file)]
+        return "\n".join([f"features.{file.name}.{column.name}", about, "", *_said(facts)])
     lines = [f"features.{file.name}", _wrapped("", file.sentence), ""]
-    lines += [_wrapped(f"{label:10}", value) for label, value in _facts(file)]
+    lines += _said(_facts(file))
     lines.append("")
     width = max(len(column.name) for column in file.columns)
     for column in file.columns:
@@ -56,9 +68,47 @@ def describe(view: str) -> str:
     return "\n".join(lines)
 
 
+def rows(name: str | None = None) -> list[tuple[str, ...]]:
+    """For programs: every column of a view, one column or one feature; without a name, all.
+
+    Returns
+    -------
+    list of tuples
+        As ``COLUMNS`` names their values.
+
+    Raises
+    ------
+    BadInput
+        There is no such name; the nearest ones are offered.
+    """
+    features: list[tuple[str, ...]] = [
+        (feature, "DOUBLE", f"{about}, {unit}", "see long_v1", "features.long_v1", age)
+        for feature, about, unit, age in _features()
+    ]
+    if name is None:
+        return [*(row for file in _ordered() for row in _column_rows(file)), *features]
+    if alone := [row for row in features if row[0] == name]:
+        return alone
+    file, column = _find(name)
+    held = _column_rows(file)
+    return held if column is None else [held[file.columns.index(column)]]
+
+
+def _column_rows(file: sqlfiles.SqlFile) -> list[tuple[str, ...]]:
+    facts = tuple(" ".join(file.fields[key].split()) for key in ("time", "sources", "max_age"))
+    return [
+        (f"{file.name}.{column.name}", column.type, " ".join(column.comment.split()), *facts)
+        for column in file.columns
+    ]
+
+
+def _ordered() -> list[sqlfiles.SqlFile]:
+    return sorted(sqlfiles.features(), key=_place)
+
+
 def markdown() -> str:
     """The whole catalog in Markdown."""
-    files = sorted(sqlfiles.features(), key=_place)
+    files = _ordered()
     parts = [_ABOUT]
     parts.append(
         _table(
@@ -93,6 +143,10 @@ def _facts(file: sqlfiles.SqlFile) -> list[tuple[str, str]]:
     ]
 
 
+def _said(facts: Iterable[tuple[str, str]]) -> list[str]:
+    return [_wrapped(f"{label:10}", value) for label, value in facts]
+
+
 def _features() -> list[tuple[str, str, str, str]]:
     connection = engine.connect()
     try:
@@ -106,15 +160,31 @@ def _features() -> list[tuple[str, str, str, str]]:
     return [(name, about, unit, f"{age} {clock}") for name, about, unit, age, clock in rows]
 
 
-def _find(view: str) -> sqlfiles.SqlFile:
-    name = view.removeprefix("features.")
+def _find(name: str) -> tuple[sqlfiles.SqlFile, sqlfiles.Column | None]:
+    """The file of a view, and of its column where one is named."""
+    view, dot, column = name.removeprefix("features.").partition(".")
+    file = _view(view)
+    if not dot:
+        return file, None
+    known = {held.name: held for held in file.columns}
+    if column not in known:
+        hint = _hint(column, known, f"hydra catalog {file.name} lists them")
+        raise BadInput(f"no column {column!r} in {file.name}: {hint}")
+    return file, known[column]
+
+
+def _view(name: str) -> sqlfiles.SqlFile:
     ordered = sorted(sqlfiles.features(), key=lambda file: file.version)
     known = {file.base: file for file in ordered} | {file.name: file for file in ordered}
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "hydra catalog lists them"
-        raise BadInput(f"no view {view!r}: {hint}")
+        names = [*known, *(feature for feature, *_ in _features())]
+        raise BadInput(f"no view {name!r}: {_hint(name, names, 'hydra catalog lists them')}")
     return known[name]
+
+
+def _hint(name: str, known: Iterable[str], otherwise: str) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else otherwise
 
 
 def _place(file: sqlfiles.SqlFile) -> tuple[str, int]:

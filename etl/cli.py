@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import click
 from loguru import logger
 
-from etl.errors import BadInput, HydraError, LakeBusy, LakeError, refusal
+from etl import completion, settings, show
+from etl.errors import (
+    BadInput,
+    HydraError,
+    LakeBusy,
+    LakeError,
+    VendorError,
+    printable,
+    refusal,
+)
 from etl.lake import Lake
+from etl.outside import EARLIEST, LATEST
 
 _FAILED = 3
 _SAMPLE_NOTE = "SAMPLE DATA: synthetic, of no real market"
@@ -28,7 +41,12 @@ class Hydra(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            _ended(ctx, 0)
+            return result
+        except SystemExit as left:
+            _ended(ctx, left.code)
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click's own
         except Exception as error:
@@ -36,13 +54,27 @@ class Hydra(click.Group):
                 raise
             if isinstance(error, HydraError):
                 click.echo(f"hydra: {error}", err=True)
+                _ended(ctx, error.exit_code, str(error))
                 ctx.exit(error.exit_code)
-            reason = " ".join(str(error).split())
+            reason = printable(" ".join(str(error).split()))
             if refused := refusal(error):
                 click.echo(f"hydra: {refused}, says the machine ({reason})", err=True)
+                _ended(ctx, LakeError.exit_code, f"{refused}, says the machine ({reason})")
                 ctx.exit(LakeError.exit_code)
             click.echo(f"hydra: {type(error).__name__}: {reason}; --debug shows where", err=True)
+            _ended(ctx, HydraError.exit_code, f"{type(error).__name__}: {reason}")
             ctx.exit(HydraError.exit_code)
+
+
+def _ended(ctx: click.Context, exit_code: Any, error: str | None = None) -> None:
+    """Log how a run ended, which its person sees anyway."""
+    if ctx.obj is None:  # it ended before it began
+        return
+    from etl import logs
+
+    if error:
+        logs.note("ERROR", error)
+    logs.note("INFO", f"exit code {exit_code} after {monotonic() - ctx.obj['began']:.1f} s")
 
 
 class Instant(click.ParamType[datetime]):
@@ -56,7 +88,9 @@ class Instant(click.ParamType[datetime]):
         try:
             read = datetime.fromisoformat(value)
             if read.tzinfo is not None:
-                return read.astimezone(UTC)
+                if EARLIEST <= read < LATEST:
+                    return read.astimezone(UTC)
+                self.fail(f"{value!r} is not in the years 1980 to 2099", param, ctx)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is not an instant, such as 2025-03-06T20:00:00Z", param, ctx)
         self.fail(f"{value!r} has no zone: write {read:%FT%TZ} if it is UTC", param, ctx)
@@ -74,13 +108,46 @@ class Day(click.ParamType[date]):
             self.fail(f"{value!r} is not a date, such as 2025-03-06", param, ctx)
 
 
+class Dollars(click.FloatRange):
+    """An amount of USD, zero or more; "nan" would be below any limit and above none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        amount = super().convert(value, param, ctx)
+        if math.isnan(amount):
+            self.fail(f"{value!r} is not an amount", param, ctx)
+        return amount
+
+
 INSTANT, DAY = Instant(), Day()
+
+
+def _read_settings(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    if not ctx.resilient_parsing:
+        try:
+            settings.apply(ctx, path)
+        except HydraError as error:
+            click.echo(f"hydra: {error}", err=True)
+            ctx.exit(error.exit_code)
+    return path
 
 
 @click.group(cls=Hydra, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
+    "--settings",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="HYDRA_SETTINGS",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_settings,
+    help="File of settings, hydra.toml here by default; HYDRA_SETTINGS sets it too.",
+)
+@click.option(
     "--lake",
     "lake_path",
+    cls=settings.Setting,
     type=click.Path(path_type=Path, file_okay=False),
     envvar="HYDRA_LAKE",
     default=Path("lake"),
@@ -90,6 +157,7 @@ INSTANT, DAY = Instant(), Day()
 @click.option(
     "--markets",
     "markets_path",
+    cls=settings.Setting,
     type=click.Path(path_type=Path, file_okay=False),
     envvar="HYDRA_MARKETS",
     help="Folder with market files of your own, which win over the bundled ones.",
@@ -118,27 +186,23 @@ def main(
       hydra daily --source sample
       duckdb lake/hydra.duckdb "from features_at('HE', now())"
     """
-    from etl.market import markets
+    from etl import logs
 
-    logger.remove()
-    logger.add(
-        _to_stderr,
-        level="WARNING" if quiet else "INFO",
-        format="{message}",
-        diagnose=False,  # shows what variables held, and one of them is the key
-        backtrace=False,
-    )
+    def known() -> dict[str, Any]:
+        from etl.market import markets
+
+        return markets(markets_path)
+
+    now = now or datetime.now(UTC)
+    run = f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    logs.start(lake_path, run, ctx.invoked_subcommand or "", quiet=quiet)
     ctx.obj = {
         "lake": Lake(lake_path),
-        "markets": lambda: markets(markets_path),
-        "now": now or datetime.now(UTC),
+        "markets": known,
+        "now": now,
         "quiet": quiet,
+        "began": monotonic(),
     }
-
-
-def _to_stderr(line: str) -> None:
-    """Write to what stderr is now: a progress bar may stand in for it."""
-    sys.stderr.write(line)
 
 
 def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:
@@ -161,7 +225,20 @@ def _writing(obj: dict[str, Any]) -> Iterator[None]:
 
 
 _MARKET = click.option(
-    "--market", "codes", multiple=True, metavar="CODE", help="Only this market; may be repeated."
+    "--market",
+    "codes",
+    multiple=True,
+    metavar="CODE",
+    shell_complete=completion.markets,
+    help="Only this market; may be repeated.",
+)
+_FORMAT = click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(show.FORMATS),
+    default="table",
+    show_default=True,
+    help="A table for people, JSON or CSV for programs.",
 )
 
 _COT = click.option(
@@ -180,12 +257,14 @@ def _paid(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--keep-downloads",
             "keep",
+            cls=settings.Setting,
             type=click.Path(path_type=Path, file_okay=False),
             envvar="HYDRA_DOWNLOADS",
             help="Keep the files of Databento here; without it they go once they have landed.",
         ),
         click.option(
             "--quotes",
+            cls=settings.Setting,
             type=click.Choice(["bbo-1m", "bbo-1s", "mbp-1"]),
             default="bbo-1m",
             show_default=True,
@@ -201,7 +280,8 @@ def _paid(command: Callable[..., None]) -> Callable[..., None]:
 def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
         "--max-cost",
-        type=click.FloatRange(0),
+        cls=settings.Setting,
+        type=Dollars(),
         default=5.0,
         show_default=True,
         envvar="HYDRA_MAX_COST",
@@ -244,7 +324,7 @@ def daily(
       hydra daily --source sample --days 120
       hydra daily --source databento --dry-run
     """
-    from etl import checks, jobs
+    from etl import checks, jobs, terminal
 
     lake, now = obj["lake"], obj["now"]
     chosen = _chosen(obj, codes)
@@ -263,12 +343,18 @@ def daily(
         else:
             _download(obj, chosen, wanted, **paid)
         return
+    failed: VendorError | None = None
     with _writing(obj):
         if source == "sample":
-            jobs.land_sample(lake, chosen, days or 90, now, logger.info, chaos)
+            with terminal.working("landing", quiet=obj["quiet"]) as at:
+                jobs.land_sample(lake, chosen, days or 90, now, _told(at), chaos)
         else:
             _download(obj, chosen, wanted, **paid)
-            jobs.land_reports(lake, chosen, now, logger.info, cot_kinds=cot_kinds)
+            try:
+                with terminal.working("landing reports", quiet=obj["quiet"]) as at:
+                    jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
+            except VendorError as error:  # what has landed is of use without the reports
+                failed = error
         _derive(obj, ())
         _build(obj)
     findings = checks.findings(checks.kept(lake, now))
@@ -278,6 +364,8 @@ def daily(
     _summary(obj)
     if "error" in findings["severity"]:
         logger.warning("the checks found errors: hydra check lists them")
+    if failed:
+        raise failed
 
 
 @main.command()
@@ -365,7 +453,7 @@ def _download(
         logger.info("Databento has nothing that the lake lacks")
         return
     if dry_run or not obj["quiet"]:
-        terminal.table(plan.HEADER, plan.rows(), stderr=not dry_run)
+        show.show(plan.HEADER, plan.rows(), stderr=not dry_run)
     if dry_run:
         return
     plan.check_cost(max_cost)
@@ -404,9 +492,12 @@ def land() -> None:
 
 def _land(obj: dict[str, Any], job: Callable[[], Any]) -> None:
     """Run a landing job under the lock, say what each file brought, fail if one was refused."""
+    from etl import terminal
+
     failed = 0
-    with _writing(obj):
-        for result in job():
+    with _writing(obj), terminal.working("landing", quiet=obj["quiet"]) as at:
+        for number, result in enumerate(job(), 1):
+            at(f"landing, {number:,} files done")
             if isinstance(result, HydraError):
                 failed += 1
                 click.echo(f"hydra: {result}", err=True)
@@ -456,7 +547,14 @@ def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
     required=True,
     help="How the file is laid out; docs/chain-files.md describes each.",
 )
-@click.option("--market", "code", metavar="CODE", required=True, help="Market of the options.")
+@click.option(
+    "--market",
+    "code",
+    metavar="CODE",
+    required=True,
+    shell_complete=completion.markets,
+    help="Market of the options.",
+)
 @click.option("--quote-time", type=INSTANT, help="When the snapshot was taken.")
 @click.option("--expiry", type=DAY, help="Expiry of a file that holds one and does not say which.")
 @click.option("--expiration", type=INSTANT, help="The instant at which that expiry expires.")
@@ -544,15 +642,27 @@ def derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
 
 
 def _derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
-    from etl import release
+    from etl import release, terminal
     from etl.derive import derive as derive_market
     from etl.market import chosen
 
     release.verify()
     lake, known = obj["lake"], obj["markets"]()
-    for code in codes or lake.markets():
-        done = derive_market(lake, chosen(known, code), obj["now"], logger.info)
-        logger.info(f"{code}: {done.sessions} sessions derived, {done.rows:,} rows")
+    with terminal.working("deriving", quiet=obj["quiet"]) as at:
+        for code in codes or lake.markets():
+            at(f"{code}: deriving")
+            done = derive_market(lake, chosen(known, code), obj["now"], _told(at))
+            logger.info(f"{code}: {done.sessions} sessions derived, {done.rows:,} rows")
+
+
+def _told(at: Callable[[str], None]) -> Callable[[str], None]:
+    """What a job is at, for the terminal's living line and for the log."""
+
+    def tell(line: str) -> None:
+        at(line)
+        logger.info(line)
+
+    return tell
 
 
 @main.command()
@@ -569,11 +679,12 @@ def build(obj: dict[str, Any]) -> None:
 
 
 def _build(obj: dict[str, Any]) -> None:
-    from etl import cot_releases, release, verify
+    from etl import cot_releases, release, terminal, verify
     from etl.build import build as build_database
 
     verify.refuse_wrong(obj["lake"], derived=True)
-    build_database(obj["lake"], obj["markets"](), obj["now"])
+    with terminal.working(f"building {obj['lake'].database}", quiet=obj["quiet"]):
+        build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")
     today = obj["now"].date()
     for line in [*release.outdated(today), cot_releases.runs_out(today)]:
@@ -583,17 +694,10 @@ def _build(obj: dict[str, Any]) -> None:
 
 @main.command()
 @click.option("--strict", is_flag=True, help="Exit 1 when there are warnings.")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json", "csv"]),
-    default="table",
-    show_default=True,
-    help="A line a check and market for people, or every finding for programs.",
-)
+@_FORMAT
 @click.option("--repair", is_flag=True, help="Set damaged and foreign Parquet files aside first.")
 @click.pass_obj
-def check(obj: dict[str, Any], strict: bool, output_format: str, repair: bool) -> None:
+def check(obj: dict[str, Any], strict: bool, file_format: str, repair: bool) -> None:
     """Run the checks on the built database and say what they found.
 
     Exits 0, 1 (warnings, with --strict) or 2 (errors). quality.checks keeps what every run found.
@@ -615,13 +719,10 @@ def check(obj: dict[str, Any], strict: bool, output_format: str, repair: bool) -
     except (LakeBusy, LakeError) as error:  # to look needs no lock, and no right to write
         logger.warning(f"not kept in quality.checks: {error}")
     findings = checks.findings(results)
-    if output_format == "table":
+    if file_format == "table":
         _tell_findings(findings)
-    elif output_format == "csv":
-        click.echo(findings.write_csv(datetime_format="%FT%TZ"), nl=False)
     else:
-        rows = findings.to_dicts()
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False, default=lambda v: v.isoformat()))
+        show.show(findings.columns, findings.rows(), file_format)
     severities = set(findings["severity"])
     if "error" in severities:
         sys.exit(2)
@@ -652,21 +753,13 @@ def _tell_findings(findings: Any) -> None:
     if findings.is_empty():
         click.echo("checks: nothing found")
         return
-    head = ("severity", "check", "market", "findings", "newest")
-    lines = [
-        (s, name, market, f"{n:,}", newest) for s, name, market, n, newest in summary(findings)
-    ]
-    wide = [max(len(line[i]) for line in [head, *lines]) for i in range(4)]
-    for severity, name, market, count, newest in [head, *lines]:
-        click.echo(
-            f"{severity:{wide[0]}}  {name:{wide[1]}}  {market:{wide[2]}}  "
-            f"{count:>{wide[3]}}  {newest}"
-        )
+    show.show(("severity", "check", "market", "findings", "newest"), summary(findings))
 
 
 @main.command()
+@_FORMAT
 @click.pass_obj
-def verify(obj: dict[str, Any]) -> None:
+def verify(obj: dict[str, Any], file_format: str) -> None:
     """Compare every file of the lake with its recorded hash and row count.
 
     Exits 0, or 2 with a line for each file that differs, is gone or was not brought by a landing.
@@ -679,13 +772,17 @@ def verify(obj: dict[str, Any]) -> None:
     from etl.verify import verify as compare
 
     count, wrong = compare(obj["lake"])
-    for found in wrong:
-        click.echo(found.line())
+    if file_format != "table":
+        show.show(("path", "reason"), [(found.path, found.reason) for found in wrong], file_format)
+    else:
+        for found in wrong:
+            click.echo(found.line())
     for line in set_aside(obj["lake"]):
         logger.warning(line)
     if wrong:
         sys.exit(2)
-    click.echo(f"verify: {count:,} files are as they were recorded")
+    if file_format == "table":
+        click.echo(f"verify: {count:,} files are as they were recorded")
 
 
 @main.command()
@@ -711,11 +808,13 @@ def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> 
     Example:
       hydra audit --samples 1 --at 2026-11-20T20:30:00Z
     """
+    from etl import terminal
     from etl.audit import audit as look
 
-    done = look(obj["lake"], obj["markets"](), samples, instants, logger.info)
+    with terminal.working("looking at times", quiet=obj["quiet"]) as at:
+        done = look(obj["lake"], obj["markets"](), samples, instants, _told(at))
     for finding in done.findings:
-        click.echo(finding)
+        click.echo(printable(finding))
     if done.findings:
         sys.exit(2)
     click.echo(f"audit: nothing found; {len(done.instants)} instants replayed")
@@ -752,7 +851,7 @@ def replay(
 
 
 @main.command()
-@click.argument("view", required=False)
+@click.argument("view", required=False, shell_complete=completion.views)
 @click.option(
     "--query",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -773,7 +872,13 @@ def replay(
     required=True,
     help="File to write, or with --partition-by the new folder.",
 )
-@click.option("--market", "code", metavar="CODE", help="Only this market.")
+@click.option(
+    "--market",
+    "code",
+    metavar="CODE",
+    shell_complete=completion.markets,
+    help="Only this market.",
+)
 @click.option("--start", type=DAY, help="First session date.")
 @click.option("--end", type=DAY, help="Last session date.")
 @click.option("--at", type=INSTANT, help="Only rows that were known at this instant.")
@@ -829,7 +934,27 @@ def export(
                 "--market, --start, --end and --at go with a view: put them in the query"
             )
         rows = export_query(database, query, file_format, output, partition_by=partition_by)
-    click.echo(f"{output}: {rows:,} rows of {view or query}{_note(obj['lake'])}")
+    click.echo(printable(f"{output}: {rows:,} rows of {view or query}{_note(obj['lake'])}"))
+
+
+@main.command()
+@click.argument("url")
+@click.argument("views", nargs=-1, metavar="[VIEW]...", shell_complete=completion.views)
+@click.option("--schema", default="hydra", show_default=True, help="Schema that holds the tables.")
+@click.pass_obj
+def publish(obj: dict[str, Any], url: str, views: tuple[str, ...], schema: str) -> None:
+    """Upsert features into PostgreSQL, every vintage kept: all views, or those named.
+
+    \b
+    Example:
+      hydra publish postgresql://hydra@db.example.org/research
+      hydra publish postgresql:///research features.daily_v1 --schema lean_hogs
+    """
+    from etl.publish import publish as publish_views
+
+    for done in publish_views(obj["lake"].database, url, views, schema):
+        counts = f"{done.added:,} rows new, {done.changed:,} changed"
+        click.echo(f"{done.view}: {counts}{_note(obj['lake'])}")
 
 
 def _note(lake: Lake) -> str:
@@ -876,71 +1001,160 @@ def _report(obj: dict[str, Any], target: Path, at: datetime | None) -> None:
 
 
 @main.command()
+@_FORMAT
 @click.pass_obj
-def status(obj: dict[str, Any]) -> None:
-    """Show what the lake holds and how fresh it is.
+def status(obj: dict[str, Any], file_format: str) -> None:
+    """Show what the lake holds, from when to when, how much, and how fresh it is.
 
     \b
     Example:
       hydra status
+      hydra status --format json
     """
-    _summary(obj)
+    _summary(obj, file_format)
 
 
-def _summary(obj: dict[str, Any]) -> None:
-    from etl import sqlfiles
-    from etl.export import open_database
+def _summary(obj: dict[str, Any], file_format: str = "table") -> None:
+    from etl import status as held
 
     lake = obj["lake"]
-    connection = open_database(lake.database)
-    try:
-        held = connection.sql(sqlfiles.text("report/holdings.sql")).fetchall()
-    finally:
-        connection.close()
-    click.echo(f"{lake.root}: {_SAMPLE_NOTE if lake.origin == 'sample' else 'vendor data'}")
-    for market, source, as_of, state, detail in held:
-        click.echo(f"  {market:4} {source:21} {as_of:%Y-%m-%d %H:%M}Z  {state:6} {detail}")
+    found = held.look(lake)
+    if file_format == "table":
+        note = _SAMPLE_NOTE if lake.origin == "sample" else "vendor data"
+        click.echo(printable(f"{lake.root}: {note}"))
+        for line in found.lines():
+            click.echo(printable(line))
+        show.show(found.COLUMNS, found.holdings)
+    else:
+        show.show(*found.table(lake.origin), file_format)
 
 
 @main.command()
+@_FORMAT
 @click.pass_obj
-def markets(obj: dict[str, Any]) -> None:
-    """List the configured markets.
+def markets(obj: dict[str, Any], file_format: str) -> None:
+    """List the configured markets, and how thick each was by month in this lake.
+
+    Liquid strikes and expiries of full quality are those of an average session: a market is
+    thick enough to study where they are many.
 
     \b
     Example:
       hydra markets
+      hydra markets --format csv
     """
-    for market in obj["markets"]().values():
-        click.echo(
-            f"{market.code:4} {market.name:28} {market.exercise:9} "
-            f"{market.multiplier:>8g} USD a point  COT {market.cot_code or 'none':6}  "
-            f"{market.calendar}"
-        )
+    from etl import status as held
+
+    listed = held.configured(obj["markets"]())
+    thickness = held.thickness(obj["lake"])
+    if file_format == "table":
+        show.show(held.MARKET, listed)
+        if thickness:
+            click.echo()
+            show.show(held.THICKNESS, thickness)
+    else:
+        show.show(*held.by_month(listed, thickness), file_format)
 
 
 @main.command()
-@click.argument("view", required=False)
+@click.argument("query", required=False)
+@_FORMAT
+@click.option(
+    "--limit",
+    type=click.IntRange(0),
+    help="Rows to print of each result: 40 of a table, all of JSON and CSV by default.",
+)
+@click.pass_obj
+def sql(obj: dict[str, Any], query: str | None, file_format: str, limit: int | None) -> None:
+    """Ask the database in SQL, for reading, with the functions of mathlib.
+
+    Without QUERY it takes what is piped in, or opens a session to type in.
+
+    \b
+    Example:
+      hydra sql "from features_at('HE', now())"
+      hydra sql "select implied_vol(2.1, 84.0, 86.0, 0.2, 0.04, true, true).vol" --format json
+      cat skew.sql | hydra sql
+    """
+    from etl import shell
+    from etl.reader import Reader
+
+    if limit is None and file_format == "table":
+        limit = 40
+    with Reader(obj["lake"].root) as reader:
+        if query is None and sys.stdin.isatty():
+            shell.interact(reader, file_format, limit)
+        else:
+            shell.run(reader, sys.stdin.read() if query is None else query, file_format, limit)
+
+
+@main.command()
+@click.argument("name", required=False, shell_complete=completion.views)
 @click.option("--markdown", is_flag=True, help="Print all of it, as docs/catalog.md has it.")
-def catalog(view: str | None, markdown: bool) -> None:
-    """Say what a view's rows and columns are, or list the views.
+@_FORMAT
+def catalog(name: str | None, markdown: bool, file_format: str) -> None:
+    """Say what a view, a column of one or a feature is, or list the views.
 
     \b
     Example:
       hydra catalog surface_v1
+      hydra catalog surface_v1.atm_iv
+      hydra catalog opt_atm_iv_30d
+      hydra catalog --format csv
     """
     from etl import catalog as made
 
     if markdown:
-        if view is not None:
-            raise BadInput("--markdown prints the whole catalog: leave the view out")
+        if name is not None:
+            raise BadInput("--markdown prints the whole catalog: leave the name out")
         click.echo(made.markdown(), nl=False)
+    elif file_format == "table":
+        click.echo(made.overview() if name is None else made.describe(name))
     else:
-        click.echo(made.overview() if view is None else made.describe(view))
+        show.show(made.COLUMNS, made.rows(name), file_format)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path), default=settings.DEFAULT)
+def init(path: Path) -> None:
+    """Write a settings file with a comment for each setting; one that is there stays.
+
+    Flags win over the file, the file over the environment. It is read from the folder that hydra
+    runs in, or from where --settings or HYDRA_SETTINGS says.
+
+    \b
+    Example:
+      hydra init
+    """
+    settings.write(path)
+    click.echo(f"{path}: every setting is there, none is set")
+
+
+@main.command()
+@_FORMAT
+@click.pass_obj
+def doctor(obj: dict[str, Any], file_format: str) -> None:
+    """Say whether machine, versions, key, lake and calendars are fit for a run.
+
+    Exits 0, or 1 when a check fails.
+
+    \b
+    Example:
+      hydra doctor
+    """
+    from etl import doctor as examined
+
+    lake, known = obj["lake"], obj["markets"]()
+    codes = [*dict.fromkeys((*_DEFAULT_MARKETS, *lake.markets()))]
+    wanted = {code: known[code] for code in codes if code in known}
+    findings = examined.examine(lake, wanted, _key(), obj["now"])
+    show.show(examined.COLUMNS, findings, file_format)
+    if any(state == "fail" for _, state, *_ in findings):
+        sys.exit(1)
 
 
 @main.command("release")
-@click.argument("view")
+@click.argument("view", shell_complete=completion.views)
 @click.pass_obj
 def release_view(obj: dict[str, Any], view: str) -> None:
     """Freeze a view's SQL file: from then on a change of it needs a new version.

@@ -105,7 +105,7 @@ def _resources(place: Path) -> list[dict[str, Any]]:
         return [old for old in found if (place.parent / str(old["path_of"])).exists()]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise BadInput(
             f"{place}: is no descriptor of exports; move it, or export to another folder"
         ) from None

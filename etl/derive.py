@@ -83,7 +83,8 @@ def derive(
         for start in range(0, len(sessions), CHUNK):
             chunk = sessions[start : start + CHUNK]
             if len(sessions) > CHUNK:
-                progress(f"{market.code}: deriving sessions {chunk[0]} to {chunk[-1]}")
+                share = f"{start:,} of {len(sessions):,} done"
+                progress(f"{market.code}: deriving sessions {chunk[0]} to {chunk[-1]}, {share}")
             _run(connection, files, chunk)
             for file in sqlfiles.stage("derive"):
                 rows += _store(connection, months, file, chunk)

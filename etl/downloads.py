@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -46,20 +47,20 @@ class Plan:
     def usd(self) -> float:
         return sum(part.usd for part in self.priced)
 
-    def rows(self) -> list[tuple[str, ...]]:
+    def rows(self) -> list[tuple[str | Decimal, ...]]:
         """A row under ``HEADER`` for each request, and their sum."""
-        rows = [
+        rows: list[tuple[str | Decimal, ...]] = [
             (
                 part.request.market,
                 part.request.schema,
                 " ".join(part.request.symbols),
                 f"{part.request.start:%Y-%m-%d %H:%M}",
                 f"{part.request.end:%Y-%m-%d %H:%M}",
-                f"{part.usd:.4f}",
+                Decimal(f"{part.usd:.4f}"),
             )
             for part in self.priced
         ]
-        return [*rows, ("all", "", "", "", "", f"{self.usd:.4f}")]
+        return [*rows, ("all", "", "", "", "", Decimal(f"{self.usd:.4f}"))]
 
     def check_cost(self, limit: float) -> None:
         """Stop a plan that costs more than ``limit`` USD.

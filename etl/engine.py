@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,19 @@ import polars as pl
 from etl import calendars, cot_releases, sqlfiles
 from etl.errors import LakeError
 from etl.market import Market
+from etl.outside import EARLIEST, LATEST
 from etl.schemas import DATASETS, raw_schema
 
 #: Memory that one connection may take; more than this spills to disk.
 MEMORY = "2GB"
+
+#: No price is larger, or smaller than the inverse and not zero; no count larger, no text longer.
+_LARGEST, _MOST, _LONGEST = 10**15, 10**12, 256
+#: The last instant that a row may have.
+_LAST = LATEST - timedelta(microseconds=1)
+#: What must lie within the bounds for a row to be one, and what has none: names, as numbers too.
+_INSTANTS = ("as_of", "available_at")
+_AS_IS = (*_INSTANTS, "market", "instrument_id", "underlying_id", "sequence", "batch_id")
 
 _SQL_TYPES: Mapping[type[pl.DataType], str] = {
     pl.String: "VARCHAR",
@@ -34,13 +43,15 @@ _SQL_TYPES: Mapping[type[pl.DataType], str] = {
 def connect(
     database: str = ":memory:", spill: Path | None = None, **options: Any
 ) -> duckdb.DuckDBPyConnection:
-    """Open DuckDB with UTC as its time zone and bounded memory.
+    """Open DuckDB with UTC as its time zone, bounded memory and no extension but its own.
 
     Parameters
     ----------
     spill : folder for what does not fit into memory; by default one in the system's for such files
     """
     connection = duckdb.connect(database, **options)
+    connection.execute("set autoinstall_known_extensions = false")
+    connection.execute("set autoload_known_extensions = false")
     connection.execute("set timezone = 'UTC'")
     connection.execute(f"set memory_limit = '{MEMORY}'")
     folder = spill or Path(tempfile.gettempdir()) / f"hydra-spill-{os.getpid()}"
@@ -97,6 +108,10 @@ def create_raw_views(
 ) -> None:
     """Create a view a dataset over its files; typed and empty where there are none.
 
+    A value that no market can have is NULL in them, and a row whose instants cannot be is not
+    there: NaN and infinities compare and sum to nonsense, and the largest integers overflow.  The
+    files keep what they hold.
+
     Parameters
     ----------
     files : dataset → paths or globs
@@ -107,15 +122,47 @@ def create_raw_views(
         columns = raw_schema(dataset)
         paths = files.get(dataset, ())
         if paths:
-            names = ", ".join(identifier(name) for name in columns)
+            names = ", ".join(_sound(name, dtype) for name, dtype in columns.items())
             literal = "[" + ", ".join(quoted(path) for path in paths) + "]"
             hive = "hive_partitioning = true, hive_types = {'market': VARCHAR}"
             condition = (where or {}).get(dataset, "true")
             body = f"select {names} from read_parquet({literal}, {hive}) where {condition}"
+            body += "".join(f" and {_between(name, EARLIEST, _LAST)}" for name in _INSTANTS)
         else:
             typed = ", ".join(f"null::{sql_type(t)} as {identifier(n)}" for n, t in columns.items())
             body = f"select {typed} where false"
         connection.execute(f"create or replace view {schema}.{dataset} as {body}")
+
+
+def _sound(name: str, dtype: pl.DataType) -> str:
+    """A column of a raw view, NULL where its value cannot be."""
+    column = identifier(name)
+    if name in _AS_IS:
+        return column
+    match dtype:
+        case pl.Float64():  # a subnormal number or minus zero is none either
+            # The statistics of a file know no NaN, so that a comparison alone may be left out.
+            sound = f"isfinite({column}) and abs({column}) between {1 / _LARGEST} and {_LARGEST}"
+            zero = f"when {column} = 0 then 0.0::double"
+            return f"case when {sound} then {column} {zero} end as {column}"
+        case pl.Int64():
+            sound = f"{column} between -{_MOST} and {_MOST}"
+        case pl.Int32():
+            sound = f"{column} between -{10**9} and {10**9}"
+        case pl.Date():
+            sound = _between(name, EARLIEST.date(), _LAST.date())
+        case pl.Datetime():
+            sound = _between(name, EARLIEST, _LAST)
+        case pl.String():
+            sound = f"length({column}) <= {_LONGEST}"
+        case _:
+            return column
+    return f"case when {sound} then {column} end as {column}"
+
+
+def _between(name: str, first: date, last: date) -> str:
+    kind = "timestamptz" if isinstance(first, datetime) else "date"
+    return f"{identifier(name)} between {kind} '{first}' and {kind} '{last}'"
 
 
 def sql_type(dtype: pl.DataType) -> str:

@@ -19,10 +19,22 @@ def refusal(error: BaseException) -> str | None:
     return next((text for text in texts if text in str(error)), None)
 
 
+def printable(text: str) -> str:
+    """``text`` on one line, as a terminal may be given it: what does not print is escaped.
+
+    Names of files and contracts come from outside: a newline would forge a line, an escape
+    sequence moves the cursor, and a byte that is not UTF-8 cannot be written at all.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class HydraError(Exception):
     """One line: what was wrong, where, and what to do.  Never holds a secret."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BadInput(HydraError):
@@ -32,7 +44,7 @@ class BadInput(HydraError):
 
 
 class VendorError(HydraError):
-    """A vendor refused, failed or answered with less than it announced."""
+    """A vendor, or a server to publish to, refused, failed or gave less than it announced."""
 
     exit_code = 4
 
@@ -44,7 +56,7 @@ class CostLimit(HydraError):
 
 
 class LakeBusy(HydraError):
-    """Another process holds the lake's lock."""
+    """Another process holds the lock of the lake, or of what is published."""
 
     exit_code = 6
 

@@ -17,7 +17,7 @@ import duckdb
 from etl import datapackage, engine
 from etl.datapackage import Column, Content
 from etl.errors import BadInput, LakeError, refusal
-from etl.lake import replace_whole, sync_folder
+from etl.lake import Lake, replace_whole, sync_folder
 
 #: How each format is written: UTC times in ISO 8601 with their zone, floats in full; lines of a
 #: CSV file end as RFC 4180 has it.
@@ -48,7 +48,7 @@ def open_database(path: Path) -> duckdb.DuckDBPyConnection:
     BadInput
         There is none yet, or the file is not a DuckDB database.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise BadInput(f"{path}: no database yet: run hydra daily, or hydra build")
     try:
         return engine.connect(str(path), read_only=True)
@@ -90,8 +90,9 @@ def export(
     LakeError
         The view cannot be read, or the file not written.
     """
-    with _opened(database, f"cannot write {view} to {target}") as connection:
-        columns = _columns(connection, view)
+    _check_place(database, target)
+    with opened(database, f"cannot write {view} to {target}") as connection:
+        columns = columns_of(connection, view)
         names = [column.name for column in columns]
         conditions = _conditions(connection, view, names, market, start, end, at)
         where = " and ".join(conditions) or "true"
@@ -123,7 +124,8 @@ def export_query(
         text = query.read_text(encoding="utf-8").strip().rstrip(";")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{query}: cannot be read ({error}): give a file of SQL") from None
-    with _opened(database, f"cannot write {query.name} to {target}") as connection:
+    _check_place(database, target)
+    with opened(database, f"cannot write {query.name} to {target}") as connection:
         ordered = _is_ordered(connection, query, text)
         # What is equal by the query's own order comes as one thread finds it.
         connection.execute("set threads = 1")
@@ -138,7 +140,7 @@ def export_query(
 
 
 @contextmanager
-def _opened(database: Path, failure: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def opened(database: Path, failure: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """The database for reading, with a folder for what a sort spills; its errors in one line."""
     connection = open_database(database)
     with tempfile.TemporaryDirectory(prefix="hydra-export-") as folder:
@@ -167,7 +169,7 @@ def _conditions(
         raise BadInput(f"the first date, {start}, comes after the last, {end}")
     conditions: list[str] = []
     if market is not None:
-        conditions.append(f"market = {engine.quoted(_known_market(connection, market))}")
+        conditions.append(f"market = {engine.quoted(known_market(connection, market))}")
     if start is not None or end is not None:
         day = next((name for name in _DATES if name in columns), None)
         if day is None:
@@ -246,7 +248,8 @@ def _write(
                 options += f", partition_by ({', '.join(map(engine.identifier, partition_by))})"
             else:
                 options += ", use_tmp_file false"  # the part is one
-            copy = f"copy ({rows}\n) to {engine.quoted(part)} ({options})"
+            # DuckDB takes a leading ~ for the home folder.
+            copy = f"copy ({rows}\n) to {engine.quoted(part.absolute())} ({options})"
             written.append(connection.execute(copy).fetchall()[0][0])
         else:
             writer = _write_arrow if file_format == "arrow" else _write_sheet
@@ -257,13 +260,25 @@ def _write(
     return written[0]
 
 
+def _check_place(database: Path, target: Path) -> None:
+    """Refuse a target that cannot be named, or that the lake needs for itself."""
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{target}: is no path in UTF-8; name another one") from None
+    lake, place = Lake(database.parent.resolve()), Path(os.path.realpath(target))
+    inside = place.is_relative_to(lake.root) and not place.is_relative_to(lake.root / "exports")
+    if inside and lake.marker.exists():
+        raise BadInput(f"{target}: would stand among the lake's own files; name one under exports")
+
+
 def _check_target(
     target: Path, file_format: str, partition_by: Sequence[str], columns: Sequence[str]
 ) -> None:
     if target.name == datapackage.NAME:
         raise BadInput(f"{target}: is where the export is described; name another file")
     if not partition_by:
-        if target.exists() and not target.is_file():
+        if os.path.exists(target) and not target.is_file():
             raise BadInput(f"{target}: is no file; name a new one, or one to replace")
         return
     if file_format not in _COPIED:
@@ -273,7 +288,7 @@ def _check_target(
             near = difflib.get_close_matches(name, columns, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(columns[:5])}, …"
             raise BadInput(f"no column {name!r} to partition by: {hint}")
-    if target.exists():
+    if os.path.exists(target):
         raise BadInput(f"{target}: is there already; a partitioned export needs a new folder")
 
 
@@ -368,7 +383,7 @@ def _folder_whole(target: Path, write: Callable[[Path], None]) -> None:
         raise LakeError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> list[Column]:
+def columns_of(connection: duckdb.DuckDBPyConnection, view: str) -> list[Column]:
     """The columns of a view, with what the database says of them."""
     described = connection.sql(f"describe {known_view(connection, view)}").fetchall()
     schema, name = view.split(".")
@@ -398,8 +413,19 @@ def known_view(connection: duckdb.DuckDBPyConnection, view: str) -> str:
     return ".".join(map(engine.identifier, view.split(".")))
 
 
-def _known_market(connection: duckdb.DuckDBPyConnection, market: str) -> str:
+def known_market(connection: duckdb.DuckDBPyConnection, market: str) -> str:
+    """A market that the lake has data of; a mistyped one is answered with the nearest.
+
+    Raises
+    ------
+    BadInput
+        The lake has no such market.
+    """
     known = [code for (code,) in connection.sql("select market from meta.markets").fetchall()]
     if market not in known:
-        raise BadInput(f"the lake has no market {market!r}: it has {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(market.upper(), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise BadInput(
+            f"the lake has no market {market!r}: {hint}it has {', '.join(sorted(known))}"
+        )
     return market

@@ -5,6 +5,7 @@ Each takes the run's instant; none reads the clock.  The caller holds the lake's
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -14,9 +15,10 @@ import polars as pl
 
 from etl import calendars, reach, spans
 from etl.errors import BadInput, HydraError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.landing import Landed, land
 from etl.market import COT_KINDS, Market
+from etl.schemas import HIVE_SCHEMA
 from etl.sources import cftc, cftc_download, dbn, sample
 from etl.spans import Span
 
@@ -41,12 +43,12 @@ def dbn_files(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):
             inside = sorted(p for p in path.rglob("*") if p.name.endswith((".dbn", ".dbn.zst")))
             if not inside:
                 raise BadInput(f"{path}: holds no .dbn or .dbn.zst file")
             found += inside
-        elif path.exists():
+        elif os.path.exists(path):
             found.append(path)
         else:
             raise BadInput(f"{path}: no such file or folder")
@@ -171,10 +173,14 @@ def land_reports(
     first = max(first_year or now.year - _COT_YEARS + 1, cftc.FIRST_YEAR)
     by_code = {market.code: market for market in markets}
     with tempfile.TemporaryDirectory(prefix="hydra-cftc-") as folder:
+        fetched = []
         for name, reported in _reports(markets, cot_kinds):
             source = f"cftc-{name}"
             years = _report_years(lake, source, reported, first, now)
-            texts = cftc_download.fetch(name, years, Path(folder))
+            unpublished = now.year if now.month == 1 else None
+            texts = cftc_download.fetch(name, years, Path(folder), unpublished)
+            fetched.append((source, reported, years, texts))
+        for source, reported, years, texts in fetched:  # no report lands before all have come
             _tell(land_cot(lake, by_code, texts, now), report)
             _extend_reports(lake, source, reported, years, now)
 

@@ -25,6 +25,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -33,11 +34,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import polars as pl
+from etl.errors import BadInput, LakeBusy, LakeError
 
-from etl.errors import LakeBusy, LakeError
+if TYPE_CHECKING:
+    import polars as pl
 
 FORMAT = 1
 ORIGINS = ("sample", "vendor")
@@ -45,15 +47,30 @@ ORIGINS = ("sample", "vendor")
 #: The list of moves that commits what is staged beside it.
 _MOVES = "moves.json"
 
-#: What the folders of a raw file say, for Polars.
-HIVE_SCHEMA = {"dataset": pl.String, "market": pl.String, "year": pl.Int32, "month": pl.Int32}
-
 
 @dataclass(frozen=True)
 class Lake:
     """A lake at ``root``; opening one reads nothing but its marker."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        """Refuse a place that DuckDB and Polars would not find, or take for a partition's.
+
+        Raises
+        ------
+        BadInput
+            The path is not UTF-8, or a folder in it is called ``key=value`` like the lake's own.
+        """
+        # Both take a leading ~ for the home folder and s3: for a service, which Python does not.
+        if self.root.parts and re.match("~|.*:", self.root.parts[0]):
+            object.__setattr__(self, "root", self.root.absolute())
+        if wrong := [part for part in self.root.absolute().parts if "=" in part]:
+            raise BadInput(f"{self.root}: a lake cannot lie under a folder called {wrong[0]}")
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError:
+            raise BadInput(f"{self.root}: is no path in UTF-8; give the lake another one") from None
 
     @property
     def raw(self) -> Path:
@@ -278,6 +295,12 @@ class Lake:
         targets: list[Path] = []
         for staged, place in json.loads((folder / _MOVES).read_text(encoding="utf-8")):
             source, target = self.root / staged, self.root / place
+            inside = source.is_relative_to(self.root) and target.is_relative_to(self.root)
+            if not inside or ".." in (*source.parts, *target.parts):
+                raise LakeError(
+                    f"{folder / _MOVES}: would move {staged} to {place}, out of the lake: take "
+                    "the folder away, for it is not this program's"
+                )
             if not source.exists():  # moved before the writer was killed
                 continue
             make_folder(target.parent)

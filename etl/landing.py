@@ -19,9 +19,9 @@ from typing import Any
 
 import polars as pl
 
-from etl.errors import LakeError, refusal
-from etl.lake import HIVE_SCHEMA, Lake, write_rows, write_whole
-from etl.schemas import COMMON, COT_DATASETS, LINEAGE, UTC, raw_schema, source_schema
+from etl.errors import LakeError, printable, refusal
+from etl.lake import Lake, write_rows, write_whole
+from etl.schemas import COMMON, COT_DATASETS, HIVE_SCHEMA, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
 _PARTITION = ["market", "year", "month"]
@@ -55,7 +55,8 @@ class Landed:
         if known := sum(self.known.values()):
             parts.append(f"{known:,} already there")
         parts += [f"{rows:,} left out ({why})" for why, rows in sorted(self.left_out.items())]
-        return f"{self.description}: {', '.join([*parts, *self.notes]) or 'nothing new'}"
+        said = ", ".join([*parts, *self.notes]) or "nothing new"
+        return printable(f"{self.description}: {said}")
 
 
 def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -21,6 +23,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from etl.errors import BadInput
+from etl.outside import read_file
 
 __all__ = ["COT_KINDS", "Market", "chosen", "market", "markets", "rate_on", "time_of_day"]
 
@@ -29,6 +32,8 @@ COT_KINDS = ("disaggregated", "legacy", "financial")
 
 _FOLDER = Path(__file__).parent / "markets"
 _RATES = Path(__file__).parent / "risk_free.toml"
+_MAX_BYTES = 1 << 20
+_MOST = 10**9  # no count or size of a market is larger, nor smaller than its inverse
 _THRESHOLDS = Path(__file__).parent / "quality.toml"
 
 
@@ -103,7 +108,7 @@ def markets(extra: Path | None = None) -> dict[str, Market]:
     """
     found = dict(_bundled())
     if extra is not None:
-        if not extra.is_dir():
+        if not os.path.isdir(extra):
             raise BadInput(f"{extra}: not a folder of market files: give one that holds *.toml")
         found.update(_read_folder(extra))
     return found
@@ -150,11 +155,10 @@ def _read_folder(folder: Path) -> dict[str, Market]:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    data = read_file(path, _MAX_BYTES)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:  # too long a number, too deep a nest; or UTF-8
         raise BadInput(f"{path}: not TOML ({' '.join(str(error).split())})") from None
 
 
@@ -213,8 +217,9 @@ def _text(value: Any) -> str:
 
 
 def _code(value: Any) -> str:
-    if not _text(value).isalnum() or value != value.upper():
-        raise ValueError("must be capital letters and digits")
+    # It becomes a folder's name.
+    if not re.fullmatch("[A-Z0-9]{1,16}", _text(value)):
+        raise ValueError("must be capital letters and digits, 16 at most")
     return str(value)
 
 
@@ -231,7 +236,8 @@ def _zone(value: Any) -> str:
     key = _text(value)
     try:
         ZoneInfo(key)
-    except (KeyError, OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError
+        pl.Series(dtype=pl.Datetime("us", key))  # knows no zone of this computer's own
+    except (KeyError, OSError, ValueError, pl.exceptions.PolarsError):
         raise ValueError("must be an IANA time zone, such as America/Chicago") from None
     return key
 
@@ -247,8 +253,8 @@ def _clock(value: Any) -> str:
 def _positive(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("must be a number")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError("must be above zero and finite")
+    if not 1 / _MOST <= value <= _MOST:
+        raise ValueError("must be above zero and finite, a billion at most")
     return float(value)
 
 
@@ -260,8 +266,8 @@ def _share(value: Any) -> float:
 
 def _count(low: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f"must be a whole number, {low} or more")
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= _MOST:
+            raise ValueError(f"must be a whole number, {low} or more and a billion at most")
         return value
 
     return check

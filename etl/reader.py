@@ -11,7 +11,7 @@ import polars as pl
 
 from etl import engine
 from etl.errors import BadInput
-from etl.export import known_view, open_database
+from etl.export import known_market, known_view, open_database
 from etl.lake import Lake
 from mathlib import udf
 
@@ -93,8 +93,7 @@ class Reader:
         BadInput
             The lake has no such market, or ``t`` has no zone.
         """
-        if market not in self.markets():
-            raise BadInput(f"the lake has no market {market!r}: it has {', '.join(self.markets())}")
+        known_market(self.connection, market)
         return self._ask("from features_at(?, ?)", market, _aware(t))
 
     def daily_at(self, t: datetime) -> pl.DataFrame:

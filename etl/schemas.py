@@ -22,6 +22,9 @@ COMMON: Mapping[str, pl.DataType] = {
     "source": pl.String(),  # databento, sample, cftc, chain-cboe, chain-barchart, chain-generic
 }
 
+#: What the folders of a raw file say, for Polars.
+HIVE_SCHEMA = {"dataset": pl.String, "market": pl.String, "year": pl.Int32, "month": pl.Int32}
+
 #: What the landing job adds.
 LINEAGE: Mapping[str, pl.DataType] = {
     "ingested_at": UTC,  # when this lake wrote the row

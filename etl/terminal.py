@@ -1,37 +1,45 @@
-"""What a person sees of a long or costly job: its plan as a table, and how far it has got.
+"""What a person sees of a long job: how far it has got.
 
-On a terminal both are drawn by rich; elsewhere they are plain lines.
+On a terminal rich draws it; elsewhere a job says it in plain lines.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 
 from rich import progress
 from rich.console import Console
-from rich.table import Table
 
-__all__ = ["Progress", "table"]
+__all__ = ["Progress", "working"]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, stderr: bool) -> None:
-    """Print rows under a header; the last column is a figure."""
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    if console.is_terminal:
-        drawn = Table()
-        for name in header:
-            drawn.add_column(name, justify="right" if name == header[-1] else "left")
-        for row in rows:
-            drawn.add_row(*row)
-        console.print(drawn)
+@contextmanager
+def working(line: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Say on a terminal what a job is at and for how long, while it works; nothing elsewhere.
+
+    Parameters
+    ----------
+    line : what it is at first; the function that is given says what it comes to
+    """
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    if quiet or not console.is_terminal:
+        yield lambda line: None
         return
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        *texts, figure = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        console.print("  ".join([*texts, figure.strip().rjust(widths[-1])]), markup=False)
+    with progress.Progress(
+        progress.SpinnerColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("{task.description}", markup=False),
+        console=console,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    ) as shown:
+        task = shown.add_task(line)
+        yield lambda line: shown.update(task, description=line)
 
 
 class Progress:

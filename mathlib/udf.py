@@ -1,9 +1,9 @@
 """Bind mathlib to a DuckDB connection: Arrow batches in and out, one NumPy pass a batch.
 
-Every function keeps two promises: a NULL argument gives a NULL result for its row alone,
-and no value, however odd, raises inside a batch.  Functions on slices and chains take
-LISTs, so that one call works on thousands of slices; a row whose LISTs do not fit together
-gives NULL.
+Every function keeps three promises: a NULL argument gives a NULL result for its row alone,
+no value, however odd, raises inside a batch, and every number in a result is finite or NULL.
+Functions on slices and chains take LISTs, so that one call works on thousands of slices; a row
+whose LISTs do not fit together gives NULL.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ def _only(rows: NDArray[np.bool_], *arrays: pa.Array) -> list[pa.Array]:
 
 
 def _column(values: Array, missing: Array | None) -> pa.Array:
-    """An Arrow column in which NaN and missing rows are NULL."""
+    """An Arrow column in which missing rows, NaN and infinities are NULL."""
     null = np.zeros(len(values), dtype=bool) if missing is None else missing
     if values.dtype.kind == "f":
-        null = null | np.isnan(values)
+        null = null | ~np.isfinite(values)
     return pa.array(values, mask=null)
 
 

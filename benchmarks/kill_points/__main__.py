@@ -156,14 +156,15 @@ def run(lake: Path, commands: Sequence[Words], kill_at: int = _NEVER) -> int:
 def contents(lake: Path) -> dict[str, str]:
     """Each file with a hash: the database of its rows and views, any other of its bytes.
 
-    What only a writer opens is left out of it: the lock, parts, and the staging folder.  The
-    database's record goes with its bytes, which differ from build to build: verify compares it.
+    What only a writer opens is left out of it: the lock, parts, and the staging folder; so is the
+    log, which has the clock's time.  The database's record goes with its bytes, which differ from
+    build to build: verify compares it.
     """
 
     found = {}
     for path in sorted(path for path in lake.rglob("*") if path.is_file()):
         name = str(path.relative_to(lake))
-        if name not in (".lock", "hydra.duckdb.json"):
+        if name not in (".lock", "hydra.duckdb.json") and not name.startswith("logs/"):
             found[name] = _hash(path.read_bytes())
         if name == "hydra.duckdb":
             if found[name] not in _KNOWN:

@@ -121,8 +121,13 @@ def charts(conventions: Sequence[str]) -> tuple[Chart, ...]:
         _open_interest(),
         _futures_curve(),
         _vols(),
-        _positions(),
+        _positions("positions", "Net futures by class", "contracts, from release to release"),
         _percentiles(),
+        _positions(
+            "option_positions",
+            "Net options by class",
+            "contracts of futures by their deltas: combined report less futures only",
+        ),
     )
 
 
@@ -520,14 +525,13 @@ CLASSES = {
 _CLASS_COLOURS = dict(zip(CLASSES.values(), _SERIES, strict=False))
 
 
-def _positions() -> Chart:
+def _positions(name: str, title: str, unit: str) -> Chart:
     known = Field("known", "known from", _DAY)
     fields = (
         Field("report", "report of", _DAY),
         known,
         Field("holder", "class"),
         Field("net", "net", _COUNT),
-        Field("percentile", "percentile of 3 years", ".0%"),
         Field("release", "release"),
     )
     marks = alt.Chart()
@@ -540,13 +544,13 @@ def _positions() -> Chart:
     )
     colours = {"on schedule": _MUTED, "estimated": _ORANGE, "revised": "var(--c4)"}
     return Chart(
-        "positions",
-        "Net positions by class, as they became known",
-        "contracts, long less short; a step is a release",
+        name,
+        title,
+        unit,
         fields,
         (
             *((holder, colour, "line") for holder, colour in _CLASS_COLOURS.items()),
-            *((f"release {name}", colour, "bar") for name, colour in colours.items()),
+            *((f"release {kind}", colour, "bar") for kind, colour in colours.items()),
         ),
         (
             lines.mark_line(interpolate="step-after", strokeWidth=1.8),
@@ -554,7 +558,7 @@ def _positions() -> Chart:
                 x=_x(known), y=alt.value(alt.ExprRef("height")), color=_series("release", colours)
             ),
         ),
-        height=300,
+        height=280,
     )
 
 
@@ -572,7 +576,7 @@ def _percentiles() -> Chart:
     axis = alt.Axis(title=None, format=".0%", values=[0, 0.25, 0.5, 0.75, 1], grid=True)
     return Chart(
         "percentiles",
-        "Where the newest net stands",
+        "Where the newest net futures stand",
         "share of three years of reports at or below",
         fields,
         (("newest report", _BLUE, "dot"), ("4 reports before", _MUTED, "ring")),

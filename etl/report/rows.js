@@ -108,6 +108,18 @@ function strikes(measure) {
   ];
 }
 
+// A year and a half of reports.
+const positions = (kind) => reports().slice(-78).flatMap((row) => CLASSES
+  .filter(([name]) => isNumber(row[`${name}_${kind}`]))
+  .map(([name, holder], i) => ({
+    report: day(row.report_date),
+    known: Date.parse(row.released_at),
+    holder,
+    net: row[`${name}_${kind}`],
+    release: row.revisions > 0 ? "revised" : row.release_estimated ? "estimated" : "on schedule",
+    is_mark: i === 0,
+  })));
+
 // A moment with its error: of every expiry at the session, or of one expiry at every session.
 function moments(name, rows) {
   return rows.filter((row) => isNumber(row[name])).map((row) => {
@@ -219,15 +231,8 @@ const ROWS = {
       .filter(([name]) => isNumber(row[name]))
       .map(([name, measure]) => ({session: day(row.session), measure, value: row[name]})));
   },
-  positions: () => reports().slice(-78).flatMap((row) => CLASSES.map(([name, holder], i) => ({
-    report: day(row.report_date),
-    known: Date.parse(row.released_at),
-    holder,
-    net: row[`${name}_net`],
-    percentile: row[`${name}_percentile_3y`],
-    release: row.revisions > 0 ? "revised" : row.release_estimated ? "estimated" : "on schedule",
-    is_mark: i === 0,
-  }))),
+  positions: () => positions("net"),
+  option_positions: () => positions("options_net"),
   percentiles() {
     const known = reports();
     const standing = (report, name) => report?.[`${name}_percentile_3y`] ?? null;

@@ -169,6 +169,7 @@ function marketTables() {
     ["check", (row) => words(row.check_name)],
     ["severity", (row) => [row.severity, row.severity === "error" ? "poor" : ""]],
     of("findings", "found", ",d"), of("newest"), of("example", "for example"),
+    when("run_at", "by the run of"),
   ], rowsOf(held("page_findings")));
   const about = Object.fromEntries(
     rowsOf(DATA.built.features).map((row) => [row.feature_name, row]));
@@ -266,7 +267,10 @@ async function choose(wanted) {
   remember([state.market, session, source, state.slice].filter(Boolean));
   sessionTables();
   marketTables();
-  for (const figure of figures) await draw(figure);
+  for (const figure of figures) {
+    await draw(figure);
+    await new Promise((done) => setTimeout(done)); // lets the browser show what is drawn
+  }
 }
 
 function remember(choices) {

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from etl.errors import BadInput
+from etl.errors import printable
+from etl.outside import EARLIEST, LATEST, open_file
 from etl.schemas import source_schema
 
 __all__ = ["Payload", "conform", "file_sha256", "parse_date", "text_layout"]
@@ -59,6 +60,9 @@ class Payload:
     layout: dict[str, str] = field(default_factory=dict)
     cost_usd: float | None = None
 
+    def __post_init__(self) -> None:
+        self.description = printable(self.description)  # it is kept, in UTF-8
+
 
 def conform(dataset: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The dataset's columns of ``frame``, in the schema's order and types."""
@@ -66,13 +70,9 @@ def conform(dataset: str, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes; ``BadInput`` when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise BadInput(f"{path}: cannot be read ({reason}); check the path") from None
+    """Hex SHA-256 of a file's bytes; ``BadInput`` when it is none that can be read."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def text_layout(names: Sequence[str], line: Sequence[str]) -> dict[str, str]:
@@ -90,10 +90,14 @@ def text_layout(names: Sequence[str], line: Sequence[str]) -> dict[str, str]:
 
 
 def parse_date(text: str, *forms: str) -> date | None:
-    """The date that ``text`` is in the first of ``forms`` (``strptime``) that fits."""
+    """The date that ``text`` is in the first of ``forms`` (``strptime``) that fits.
+
+    None where there is no such, or it lies too far off to be meant.
+    """
     for form in forms:
         try:
-            return datetime.strptime(text, form).replace(tzinfo=UTC).date()
+            read = datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
             continue
+        return read.date() if EARLIEST <= read < LATEST else None
     return None

@@ -14,11 +14,13 @@ import csv
 import hashlib
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,6 +29,7 @@ import polars as pl
 from etl.cot_releases import releases, report_as_of
 from etl.errors import BadInput
 from etl.market import Market
+from etl.outside import open_file, read_file
 from etl.schemas import DATASETS
 from etl.sources import Payload, conform, file_sha256, parse_date, text_layout
 
@@ -36,6 +39,11 @@ __all__ = ["FIRST_YEAR", "newest_report", "read"]
 FIRST_YEAR = 2006
 
 _MAX_TEXT_BYTES = 1 << 29  # eleven years of history are a third of this
+_MAX_ZIP_BYTES = 1 << 27
+#: How an entry of a zip's directory begins, and how many of it, or of its look-alikes, are read.
+_ENTRY, _MAX_ENTRIES = b"PK\x01\x02", 100
+_LINE = 1 << 16  # characters; the longest of theirs have a twentieth
+_CONTRACTS = re.compile(r"[+-]?[0-9]{1,12}")
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,12 @@ _LEGACY_NAMES = re.compile(
     r"(?P<futonly>annual\.txt|fut86_16|deacot)|(?P<combined>annualof|com95_16|deahistfo)", re.I
 )
 
-#: What zipfile raises on a member that it cannot read; RuntimeError when it is encrypted.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, csv.Error)
+#: What zipfile and csv raise on damage: RuntimeError on encryption, ValueError and IndexError on
+#: offsets and names that cannot be.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, csv.Error),
+    *(ValueError, IndexError, OSError, struct.error),
+)
 
 _Row = dict[str, object]
 
@@ -248,15 +260,11 @@ def _text(path_or_bytes: Path | bytes) -> _Text:
     def opened() -> BinaryIO:
         if isinstance(path_or_bytes, bytes):
             return io.BytesIO(path_or_bytes)
-        return path_or_bytes.open("rb")
+        return open_file(path_or_bytes)
 
-    try:
-        with opened() as file:
-            start = file.read(64).lstrip()
-            size = file.seek(0, io.SEEK_END)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise BadInput(f"{path_or_bytes!s}: cannot be read ({reason}); check the path") from None
+    with opened() as file:
+        start = file.read(64).lstrip()
+        size = file.seek(0, io.SEEK_END)
     if start.removeprefix(codecs.BOM_UTF8).strip(b'"').lower().startswith(b"market"):
         text, unpacked = _Text(where, where, opened), size
     else:
@@ -271,13 +279,15 @@ def _text(path_or_bytes: Path | bytes) -> _Text:
 
 def _member(path_or_bytes: Path | bytes, where: str, is_html: bool) -> tuple[_Text, int]:
     """The one text of a zip, and its size."""
+    data = path_or_bytes
+    if not isinstance(data, bytes):
+        data = read_file(data, _MAX_ZIP_BYTES)
+    if (entries := data.count(_ENTRY)) > _MAX_ENTRIES:  # before a list of millions is made of them
+        raise BadInput(f"{where}: holds {entries:,} files; the CFTC's zips hold one text each")
     try:
-        if isinstance(path_or_bytes, bytes):
-            archive = zipfile.ZipFile(io.BytesIO(path_or_bytes))
-        else:
-            archive = zipfile.ZipFile(path_or_bytes)
+        archive = zipfile.ZipFile(io.BytesIO(data))
         texts = [info for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+    except _DAMAGE:
         what = "is an HTML page" if is_html else "is not a whole zip"
         raise BadInput(
             f"{where}: {what}; give a zip of the CFTC's, such as fut_disagg_txt_2024.zip"
@@ -285,6 +295,8 @@ def _member(path_or_bytes: Path | bytes, where: str, is_html: bool) -> tuple[_Te
     if len(texts) != 1:
         raise BadInput(f"{where}: holds {len(texts)} files; the CFTC's zips hold one text each")
     (info,) = texts
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadInput(f"{where}: is packed as the CFTC packs nothing; download it again")
     return _Text(where, info.filename, lambda: _unpacked(archive, info)), info.file_size
 
 
@@ -302,10 +314,13 @@ def _lines(text: _Text, layout: dict[str, str]) -> Iterator[tuple[_Kind, str, di
     try:
         with text.open() as binary:
             decoded = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="")
-            reader = csv.reader(decoded)
-            header = [_plain(name) for name in next(reader, [])]
+            # No field of theirs goes on in a next line, and no line is long: what does or is
+            # would have to be held whole.
+            lines = iter(partial(decoded.readline, _LINE), "")
+            rows = (next(csv.reader((line,))) for line in lines)
+            header = [_plain(name) for name in next(rows, [])]
             kind, wanted = _wanted(header, where)
-            for number, line in enumerate(reader, start=2):
+            for number, line in enumerate(rows, start=2):
                 if not line:
                     continue
                 if len(line) != len(header):
@@ -381,9 +396,9 @@ def _date(fields: Mapping[str, str], where: str) -> date:
 def _number(text: str, column: str, cot_code: str, where: str) -> int | None:
     if text in ("", "."):
         return None
-    try:
-        return int(text.replace(",", ""))
-    except ValueError:
+    if not _CONTRACTS.fullmatch(plain := text.replace(",", "")):
         raise BadInput(
-            f"{where}: {column} of {cot_code} holds {text!r}, not a whole number; download it again"
-        ) from None
+            f"{where}: {column} of {cot_code} holds {text!r}, not a whole number of contracts; "
+            "download it again"
+        )
+    return int(plain)

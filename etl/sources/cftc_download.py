@@ -67,7 +67,9 @@ def reports(kind: str) -> tuple[str, str]:
     return f"{kind}_futures", f"{kind}_combined"
 
 
-def fetch(report: str, years: Collection[int], directory: Path) -> list[Path]:
+def fetch(
+    report: str, years: Collection[int], directory: Path, unpublished: int | None = None
+) -> list[Path]:
     """Download the texts that hold ``years`` of a report, each proved before it is named.
 
     Parameters
@@ -75,10 +77,11 @@ def fetch(report: str, years: Collection[int], directory: Path) -> list[Path]:
     report : str
         One of `reports`, such as ``disaggregated_combined``.
     years : collection of int
-        From 2006 on.  Those to 2016 come in one text.  The newest year may not be published yet,
-        as in early January: then the year before stands in for it.
+        From 2006 on.  Those to 2016 come in one text.
     directory : Path
         Where the texts go, under the names of the CFTC's zips; older copies are replaced.
+    unpublished : int, optional
+        A year that may have no text yet, as the new one in January: the year before stands in.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def fetch(report: str, years: Collection[int], directory: Path) -> list[Path]:
         if name in paths:
             continue
         path = _download(report, year, directory)
-        if path is None and year == max(years) and year > _LAST_YEAR_OF_HISTORY:
+        if path is None and year == unpublished:
             year -= 1
             name = _zip_name(report, year)
             path = paths.get(name) or _download(report, year, directory)

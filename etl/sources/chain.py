@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import math
 import re
 from collections import Counter
@@ -31,10 +32,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from etl.calendars import session_close_at
 from etl.errors import BadInput
 from etl.market import Market
+from etl.outside import EARLIEST, LATEST, open_file, read_file
 from etl.schemas import UTC
 from etl.sources import Payload, conform, file_sha256, parse_date, text_layout
 
@@ -53,7 +57,14 @@ _EXPIRES_AT = {"SPX": time(9, 30), "SPXW": time(16, 0)}
 _OPEN_INTEREST, _VOLUME, _SETTLEMENT = 9, 6, 3
 _BATCH_ROWS = 250_000
 _TOO_LARGE = 1e15  # neither a price nor a count; NaN and infinity are no less so
-_MAX_TEXT_BYTES = 1 << 28
+_MAX_TEXT_BYTES = 1 << 24  # an index's chain of all expiries is a twelfth of this
+#: A row group is decoded whole, however few bytes stand for it.
+_MAX_GROUP_ROWS, _MAX_ROWS = 1 << 21, 1 << 26
+_MAX_HEADER_BYTES, _MAX_TEXT, _MAX_SERIES = 1 << 16, 128, 32
+#: How gzip, zstd and zlib begin; Polars would unpack them, without end.
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
+#: What Polars raises on damage; its panics are no exceptions in Python's sense.
+_DAMAGE = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 #: Columns of a batch once a format has been understood.
 _BATCH = pl.Schema(
@@ -124,6 +135,8 @@ def read(
     for name, value in (("quote-time", quote_time), ("expiration", expiration)):
         if value is not None and value.tzinfo is None:
             raise BadInput(f"--{name} {value} has no time zone; write it as 2024-05-09T15:00-05:00")
+        if value is not None and not EARLIEST <= value < LATEST:
+            raise BadInput(f"--{name} {value} is not in 1980 to 2099; give when it was")
     if underlying_price is not None and not 0 < underlying_price < math.inf:
         raise BadInput(f"--underlying-price {underlying_price} is not a price; give one above zero")
     if format != "barchart" and (expiry is not None or expiration is not None):
@@ -174,11 +187,13 @@ def _checked(batch: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
     reason = (
         pl.when(pl.col("reason").is_not_null())
         .then("reason")
-        .when(pl.col("quote_time").is_null())
+        .when(~_possible("quote_time"))
         .then(pl.lit("no quote time"))
-        .when(pl.col("expiry").is_null())
+        .when(~_possible("expiry"))
         .then(pl.lit("no expiry"))
-        .when(~pl.col("strike").is_finite().fill_null(False) | (pl.col("strike") <= 0))
+        .when(~(pl.col("series").str.len_chars() <= _MAX_SERIES).fill_null(False))
+        .then(pl.lit("no series"))
+        .when(~pl.col("strike").is_between(1 / _TOO_LARGE, _TOO_LARGE).fill_null(False))
         .then(pl.lit("no strike above zero"))
         .when(pl.col("option_type").is_null())
         .then(pl.lit("neither call nor put"))
@@ -203,6 +218,12 @@ def _checked(batch: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
         pl.when(pl.col("ask") > 0).then("ask").alias("ask"),
         pl.when(pl.col("underlying_price") > 0).then("underlying_price").alias("underlying_price"),
     )
+
+
+def _possible(column: str) -> pl.Expr:
+    """Whether there is a date or instant, and one that can be meant."""
+    first, end = (EARLIEST, LATEST) if _BATCH[column] == UTC else (EARLIEST.date(), LATEST.date())
+    return pl.col(column).is_between(first, end, closed="left").fill_null(False)
 
 
 def _identified(rows: pl.DataFrame, market: Market, source: str) -> pl.DataFrame:
@@ -312,10 +333,9 @@ def _value(text: pl.Expr) -> pl.Expr:
 
 def _text_lines(path: Path) -> list[list[str]]:
     """The file's comma-separated lines."""
-    if path.stat().st_size > _MAX_TEXT_BYTES:
-        raise BadInput(f"{path.name}: is larger than any chain of this format; check the file")
+    text = read_file(path, _MAX_TEXT_BYTES).decode("utf-8-sig", "replace")
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        with io.StringIO(text, newline="") as file:
             return [[field.strip() for field in line] for line in csv.reader(file)]
     except csv.Error:
         raise BadInput(f"{path.name}: is not comma-separated text; check the file") from None
@@ -342,6 +362,8 @@ def _not_before(
 
     What the file shows is exact to ``precision``, and without a given stamp its end is taken.
     """
+    if not EARLIEST <= seen < LATEST:
+        raise BadInput(f"{path.name}: shows a time of the year {seen.year}; check the file")
     if quote_time is None:
         return seen + precision
     if quote_time < seen:
@@ -554,7 +576,10 @@ def _barchart_stamp(
     """
     for line in footers:
         if match := _DOWNLOADED.search(" ".join(line)):
-            taken = datetime.strptime(match[1], "%m-%d-%Y %I:%M%p").replace(tzinfo=_CHICAGO)
+            try:
+                taken = datetime.strptime(match[1], "%m-%d-%Y %I:%M%p").replace(tzinfo=_CHICAGO)
+            except ValueError:
+                continue
             return _not_before(path, quote_time, taken, _MINUTE)
     clocks = [time(int(m[1]), int(m[2])) for m in map(_CLOCK.match, times) if m]
     days = [day for text in times if (day := parse_date(text, "%m/%d/%Y", "%m/%d/%y"))]
@@ -607,11 +632,11 @@ _ZONE_ADVICE = "write it with its offset, as 2024-05-09T15:00:00-05:00"
 def _generic(
     path: Path, market: Market, underlying_price: float | None, payload: Payload
 ) -> Iterator[pl.DataFrame]:
-    rows = _generic_scan(path)
     try:
+        rows = _generic_scan(path)
         schema = rows.collect_schema()
         header = {name.strip().lower(): name for name in schema.names()}
-    except (pl.exceptions.PolarsError, OSError):
+    except (*_DAMAGE, pa.ArrowException, OSError, ValueError):
         raise BadInput(
             f"{path.name}: is neither CSV nor Parquet; check the file or --format"
         ) from None
@@ -627,10 +652,20 @@ def _generic(
 
 
 def _generic_scan(path: Path) -> pl.LazyFrame:
-    with path.open("rb") as file:
-        parquet = file.read(4) == b"PAR1"
-    if parquet:
+    with open_file(path) as file:
+        start = file.read(_MAX_HEADER_BYTES)
+    path = path.absolute()  # Polars takes a leading ~ for the home folder
+    if start.startswith(b"PAR1"):
+        about = pq.read_metadata(path)
+        groups = (about.row_group(number).num_rows for number in range(about.num_row_groups))
+        if about.num_rows > _MAX_ROWS or max(groups, default=0) > _MAX_GROUP_ROWS:
+            raise BadInput(
+                f"{path.name}: has more rows than can be read, {_MAX_ROWS:,} in groups of "
+                f"{_MAX_GROUP_ROWS:,}; write it in smaller row groups or files"
+            )
         return pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    if start.startswith(_PACKED) or (len(start) == _MAX_HEADER_BYTES and b"\n" not in start):
+        raise BadInput(f"{path.name}: is packed or no text; give CSV as it is, or Parquet")
     return pl.scan_csv(path, infer_schema=False, glob=False)
 
 
@@ -640,14 +675,16 @@ def _generic_batches(
     try:
         for batch in rows.collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True):
             yield _generic_batch(path, batch, market, underlying_price)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
+    except _DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"{path.name}: cannot be read to its end ({reason}); check it") from None
 
 
 def _generic_batch(
     path: Path, batch: pl.DataFrame, market: Market, underlying_price: float | None
 ) -> pl.DataFrame:
+    batch = _generic_texts(path, batch)
+
     def number(name: str) -> pl.Expr:
         if name not in batch.columns:
             return pl.lit(None, pl.Float64)
@@ -676,12 +713,23 @@ def _generic_batch(
     )
 
 
+def _generic_texts(path: Path, batch: pl.DataFrame) -> pl.DataFrame:
+    """The batch with its texts as such, none of them so long that a column of it is a bomb."""
+    kinds = (pl.Categorical, pl.Enum, pl.Binary)
+    texts = {name: pl.String() for name, dtype in batch.schema.items() if isinstance(dtype, kinds)}
+    batch = batch.cast(texts)  # type: ignore[arg-type]
+    for name, dtype in batch.schema.items():
+        if dtype == pl.String and (batch[name].str.len_bytes() > _MAX_TEXT).any():
+            raise BadInput(f"{path.name}: {name} has more than {_MAX_TEXT} bytes; check the file")
+    return batch
+
+
 def _generic_time(path: Path, values: pl.Series) -> pl.Series:
     """``quote_time`` in UTC; a time without a zone is refused, for it could mean any instant."""
     if isinstance(values.dtype, pl.Datetime):
         if values.dtype.time_zone is None:
             raise BadInput(f"{path.name}: quote_time has no time zone; {_ZONE_ADVICE}")
-        return values.dt.convert_time_zone("UTC").cast(UTC)
+        return _meant(values.dt.convert_time_zone("UTC")).cast(UTC)
     if values.dtype != pl.String:
         raise BadInput(f"{path.name}: quote_time is of type {values.dtype}; {_ZONE_ADVICE}")
     values = values.str.strip_chars()
@@ -689,7 +737,7 @@ def _generic_time(path: Path, values: pl.Series) -> pl.Series:
     naive = values.filter(instants.is_null() & values.str.contains(r"^\d{4}-\d{2}-\d{2}"))
     if not naive.is_empty():
         raise BadInput(f"{path.name}: quote_time {naive[0]!r} has no time zone; {_ZONE_ADVICE}")
-    return instants
+    return _meant(instants)
 
 
 def _generic_expiry(path: Path, values: pl.Series, market: Market) -> tuple[pl.Series, pl.Series]:
@@ -698,9 +746,12 @@ def _generic_expiry(path: Path, values: pl.Series, market: Market) -> tuple[pl.S
     if values.dtype == pl.Date:
         return values, nothing
     if isinstance(values.dtype, pl.Datetime) and values.dtype.time_zone is not None:
-        instants = values.dt.convert_time_zone("UTC").cast(UTC)
+        instants = _meant(values.dt.convert_time_zone("UTC")).cast(UTC)
         return instants.dt.convert_time_zone(market.timezone).dt.date(), instants
-    text = values.dt.strftime("%Y-%m-%d %H:%M:%S") if values.dtype.is_temporal() else values
+    if isinstance(values.dtype, pl.Datetime):
+        text = _meant(values.dt.replace_time_zone("UTC")).dt.strftime("%Y-%m-%d %H:%M:%S")
+    else:
+        text = values
     if text.dtype != pl.String:
         raise BadInput(f"{path.name}: expiry is of type {values.dtype}; write it as 2024-06-14")
     text = text.str.strip_chars()
@@ -713,6 +764,7 @@ def _generic_expiry(path: Path, values: pl.Series, market: Market) -> tuple[pl.S
     naive = text.filter(days.is_null() & instants.is_null() & text.str.contains(r"^\d{4}.*:"))
     if not naive.is_empty():
         raise BadInput(f"{path.name}: expiry {naive[0]!r} has no time zone; {_ZONE_ADVICE}")
+    instants = _meant(instants)
     local = instants.dt.convert_time_zone(market.timezone).dt.date()
     return days.zip_with(days.is_not_null(), local), instants
 
@@ -729,6 +781,11 @@ def _instants(text: pl.Series) -> pl.Series:
     return with_seconds.str.to_datetime(
         "%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False
     )
+
+
+def _meant(instants: pl.Series) -> pl.Series:
+    """Instants in UTC, NULL where they are too far off to be meant, or to be printed."""
+    return instants.set(~instants.is_between(EARLIEST, LATEST, closed="left"), None)
 
 
 def _no_text(like: pl.Series) -> pl.Series:

@@ -23,6 +23,7 @@ thin option days before the quote, so it does not say which instant the quote de
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 from etl.calendars import session_close_at
 from etl.errors import BadInput
 from etl.market import Market
+from etl.outside import EARLIEST, LATEST, open_file
 from etl.schemas import UTC
 from etl.sources import Payload, conform, file_sha256
 
@@ -46,16 +48,24 @@ __all__ = ["SCHEMAS", "Header", "count", "peek", "read"]
 
 #: Records of a chunk take about this much memory before they become rows.
 _CHUNK_BYTES = 10_000_000
-_READ_BYTES = 1 << 16
-_MAX_METADATA_BYTES = 1 << 29
+#: Four bytes of zstd may stand for 128 kB: what is inflated at once stays under 16 MB.
+_READ_BYTES = 512
+_MAX_METADATA_BYTES = 1 << 28
+#: No vendor's file is so much smaller than what it unpacks to; past the first 64 MB it counts.
+_MAX_RATIO = 1000
+_UNPROVEN_BYTES = 1 << 26
 _HEADER_BYTES = 16
 _MAX_RECORD_BYTES = 4 * 255  # a record's first byte is its length in words of four
+_MAX_OTHER_RECORDS = 100_000  # each is looked at by itself
 
 _UNDEF_PRICE = databento_dbn.UNDEF_PRICE
-_UNDEF_TIMESTAMP = databento_dbn.UNDEF_TIMESTAMP
+_EARLIEST_NS, _LATEST_NS = (
+    np.uint64(int(instant.timestamp()) * 10**9) for instant in (EARLIEST, LATEST)
+)
 _UNDEF_FLAGS = 255
 
 _MONTHS = "FGHJKMNQUVXZ"
+_NUMBER = re.compile("[0-9]{1,10}")
 _FUTURE = rf"^([^-: ]+)[{_MONTHS}]\d{{1,2}}$"
 _OPTION = rf"^([^-: ]+)[{_MONTHS}]\d{{1,2}} [CP]-?\d+$"
 #: Statistics about an instrument go on arriving for some days after it has expired.
@@ -133,7 +143,7 @@ def peek(path: Path) -> Header:
     BadInput
         When it is not a DBN file or its schema or version is not supported.
     """
-    with _open(path) as file:
+    with open_file(path) as file:
         metadata = _Bytes(path, file).metadata()
     return Header(_schema(path, metadata), metadata.dataset, metadata.version)
 
@@ -146,7 +156,7 @@ def count(path: Path) -> int:
     BadInput
         As ``read`` and its frames: not DBN, another schema, cut off or damaged.
     """
-    with _open(path) as file:
+    with open_file(path) as file:
         stream = _Bytes(path, file)
         metadata = stream.metadata()
         kind = _KINDS[_schema(path, metadata)]
@@ -210,7 +220,7 @@ def _frames(
         for code, market in markets.items()
         if market.databento_dataset == header.dataset
     }
-    with _open(path) as file:
+    with open_file(path) as file:
         stream = _Bytes(path, file)
         metadata = stream.metadata()
         decode = _decoder(header.schema, traded, metadata, instruments, payload)
@@ -252,20 +262,13 @@ def _decoder(
 # --- bytes -------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise BadInput(f"{path}: cannot be read ({reason}); check the path") from None
-
-
 class _Bytes:
     """The decompressed bytes of a DBN file, which must end where its zstd frame ends."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
         self._file = file
+        self._packed = self._inflated = 0
         self._ahead = bytearray()
         magic = file.read(4)
         file.seek(0)
@@ -294,6 +297,7 @@ class _Bytes:
 
     def _inflate(self, data: bytes) -> bytes:
         parts = []
+        self._packed += len(data)
         try:
             while data:
                 if self._frame.eof:  # a zstd file may be several frames, one after the other
@@ -302,7 +306,14 @@ class _Bytes:
                 data = self._frame.unused_data if self._frame.eof else b""
         except zstandard.ZstdError:
             raise BadInput(f"{self._path}: its zstd data is damaged; download it again") from None
-        return b"".join(parts)
+        inflated = b"".join(parts)
+        self._inflated += len(inflated)
+        if self._inflated > max(_UNPROVEN_BYTES, _MAX_RATIO * self._packed):
+            raise BadInput(
+                f"{self._path}: unpacks to more than {_MAX_RATIO} times its size, as no vendor's "
+                "file does; download it again"
+            )
+        return inflated
 
     def metadata(self) -> databento_dbn.Metadata:
         """The file's metadata, read from its start; records follow."""
@@ -365,8 +376,7 @@ def _runs(
     while True:
         whole = (len(chunk) - at) // dtype.itemsize
         records = np.frombuffer(memoryview(chunk)[at:], dtype, whole)
-        own = (records["rtype"] == rtype) & (records["length"] == dtype.itemsize // 4)
-        run = whole if own.all() else int(own.argmin())
+        run = _own_run(records, rtype)
         runs.append(records[:run])
         at += run * dtype.itemsize
         if len(chunk) - at < _HEADER_BYTES:
@@ -380,7 +390,21 @@ def _runs(
         if len(chunk) - at < length:
             return runs, at
         left_out[f"record of type {other}"] += 1
+        if left_out[f"record of type {other}"] > _MAX_OTHER_RECORDS:
+            raise BadInput(f"{path}: holds records of type {other} for the most; give another file")
         at += length
+
+
+def _own_run(records: _Records, rtype: int) -> int:
+    """How many records from the first on are of the type, looked for in steps that double."""
+    run, step = 0, 1
+    while run < len(records):
+        some = records[run : run + step]
+        own = (some["rtype"] == rtype) & (some["length"] == records.itemsize // 4)
+        if not own.all():
+            return run + int(own.argmin())
+        run, step = run + len(some), 2 * step
+    return run
 
 
 # --- values ------------------------------------------------------------------------------------
@@ -395,16 +419,19 @@ def _price(records: _Records, column: str) -> pl.Series:
 
 
 def _quantity(records: _Records, column: str) -> pl.Series:
-    """Whole numbers; the largest of their type, which stands for undefined, as NULL."""
+    """Whole numbers; the largest of their type, which stands for undefined, as NULL.
+
+    So do unsigned ones that are larger than any signed one.
+    """
     values = records[column]
-    undefined = values == np.iinfo(values.dtype).max
+    undefined = values >= min(np.iinfo(values.dtype).max, np.iinfo(np.int64).max)
     return pl.Series(column, values.astype(np.int64)).set(pl.Series(undefined), None)
 
 
 def _instant(records: _Records, column: str, *, up: bool = False, plus_ns: int = 0) -> pl.Series:
-    """Nanoseconds as UTC microseconds, rounded down or ``up``; undefined ones as NULL."""
+    """Nanoseconds as UTC microseconds, rounded down or ``up``; NULL where they are no time."""
     ns = records[column]
-    undefined = ns == _UNDEF_TIMESTAMP
+    undefined = (ns < _EARLIEST_NS) | (ns >= _LATEST_NS)  # the undefined one is the latest of all
     moved = np.where(undefined, 0, ns) + np.uint64(plus_ns + (999 if up else 0))
     micros = (moved // np.uint64(1000)).astype(np.int64)
     return pl.Series(column, micros).cast(UTC).set(pl.Series(undefined), None)
@@ -515,7 +542,7 @@ def _named_in_file(metadata: databento_dbn.Metadata, markets: Mapping[str, Marke
             start = interval["start_date"].toordinal() - _EPOCH
             until = interval["end_date"].toordinal() - _EPOCH
             number, raw = (given, interval["symbol"]) if id_to_raw else (interval["symbol"], given)
-            if (raw_to_id or id_to_raw) and number.isdigit():
+            if (raw_to_id or id_to_raw) and _NUMBER.fullmatch(number):
                 rows.append((int(number), start, until, raw))
     futures, options = _roots(markets)
     symbol = pl.col("symbol")

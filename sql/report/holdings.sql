@@ -1,8 +1,8 @@
--- What the lake holds, one row a market and source: how new it is and how much there is.
+-- What the lake holds, one row a market and source: from when it is, how new and how much.
 with
 chains as (
     select
-        market, 'options_' || price_source as source,
+        market, 'options_' || price_source as source, min(session_date) as first_day,
         format('{} sessions, {:.0f} % of slices of full quality', count(distinct session_date),
             100 * avg((data_quality = 'full')::integer)) as detail
     from features.surface_v1
@@ -10,7 +10,7 @@ chains as (
 ),
 
 futures as (
-    select market, 'futures' as source,
+    select market, 'futures' as source, min(session_date) as first_day,
         format('{} sessions, {} contracts', count(distinct session_date), count(distinct contract))
             as detail
     from features.futures_v1
@@ -29,7 +29,7 @@ reports as (
     select
         market, if(
             report = 'disaggregated_futures', 'cot', 'cot_' || replace(report, 'disaggregated_', '')
-        ) as source,
+        ) as source, min(report_date) as first_day,
         format('{} reports, {} vintages', count(distinct report_date), count(*)) as detail
     from every_report
     group by market, report
@@ -43,7 +43,7 @@ details as (
     select * from reports
 )
 
-select f.market, f.source, f.as_of, f.state, d.detail
+select f.market, f.source, d.first_day, f.as_of, f.state, d.detail
 from quality.freshness as f
 left join details as d using (market, source)
 order by f.market, f.source

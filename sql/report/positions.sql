@@ -1,8 +1,12 @@
 -- Three years of COT reports in the newest vintage of each, one row a report: what the classes
--- held in net, where that stood within three years, when it was released and how often revised.
+-- held in net, in futures and in options by their deltas, where the futures stood within three
+-- years, when the report was released and how often its futures were revised.
 select
     market, report_date,
-    columns('^(prod_merc|swap|managed_money|other_reportable|nonreportable)_(net|percentile_3y)$'),
+    columns(
+        '^(prod_merc|swap|managed_money|other_reportable|nonreportable)'
+        || '_(net|options_net|percentile_3y)$'
+    ),
     min(available_at) over (partition by market, report_date) as released_at,
     release_estimated,
     count(distinct row(

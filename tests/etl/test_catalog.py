@@ -75,6 +75,45 @@ def test_a_name_without_its_version_is_the_newest() -> None:
         assert catalog.describe(name) == described
 
 
+def test_a_column_is_described_with_its_type_and_time() -> None:
+    text = catalog.describe("surface.atm_iv")
+    assert text.splitlines()[:2] == [
+        "features.surface_v1.atm_iv",
+        "vol at the forward, decimal a year",
+    ]
+    assert "type      DOUBLE" in text
+    assert "time      as_of is the cut-off; available_at is the latest" in text
+    assert catalog.describe("features.surface_v1.atm_iv") == text
+    with pytest.raises(BadInput, match="no column 'atmiv' in surface_v1: did you mean atm_iv"):
+        catalog.describe("surface.atmiv")
+
+
+def test_a_feature_is_described_with_its_unit() -> None:
+    text = catalog.describe("opt_atm_iv_30d")
+    assert text.splitlines()[0] == "opt_atm_iv_30d"
+    assert "unit      decimal a year" in text
+    assert "max age   1 session" in text
+    with pytest.raises(BadInput, match="did you mean opt_atm_iv_30d"):
+        catalog.describe("opt_atm_iv30d")
+
+
+def test_programs_get_every_column_and_feature() -> None:
+    rows = [dict(zip(catalog.COLUMNS, row, strict=True)) for row in catalog.rows()]
+    by_name = {row["name"]: row for row in rows}
+    assert len(by_name) == len(rows)
+    for file in FILES:
+        assert [row["name"] for row in rows if row["name"].startswith(f"{file.name}.")] == [
+            f"{file.name}.{column.name}" for column in file.columns
+        ]
+        alone = catalog.rows(file.name)
+        assert {row[2] for row in alone} == {
+            " ".join(column.comment.split()) for column in file.columns
+        }
+    assert by_name["opt_atm_iv_30d"]["meaning"].endswith(", decimal a year")
+    assert catalog.rows("opt_atm_iv_30d") == [tuple(by_name["opt_atm_iv_30d"].values())]
+    assert catalog.rows("cot.market") == [tuple(by_name["cot_v1.market"].values())]
+
+
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(BadInput, match="no view 'surfce_v1': did you mean surface_v1"):
         catalog.describe("surfce_v1")

@@ -173,8 +173,8 @@ def test_roots_that_a_market_lacks_are_listed(
 
 _ON_A_TERMINAL = """
 import sys
-from etl import terminal
-terminal.table(("market", "USD"), [("HE", "0.25"), ("all", "1.25")], stderr=True)
+from etl import show, terminal
+show.show(("market", "USD"), [("HE", "0.25"), ("all", "1.25")], stderr=True)
 with terminal.Progress(2, quiet=False) as progress:
     progress.at("bbo-1m of HE.OPT")
     print("said beside it", file=sys.stderr)
@@ -201,7 +201,7 @@ def _drawn(**environment: str) -> str:
 
 def test_on_a_terminal_rich_draws() -> None:
     drawn = _drawn()
-    assert "┃" in drawn
+    assert "─" in drawn
     assert "━" in drawn
     assert "2/2" in drawn
     assert re.search(r"\x1b\[2Ksaid beside it\r?$", drawn, re.MULTILINE)  # on a cleared line

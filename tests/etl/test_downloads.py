@@ -15,8 +15,9 @@ import pytest
 
 from etl import downloads, reach
 from etl.errors import BadInput, CostLimit, LakeError, VendorError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.market import Market, markets
+from etl.schemas import HIVE_SCHEMA
 from etl.sources import databento
 from etl.spans import Span
 

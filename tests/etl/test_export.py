@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -371,3 +372,43 @@ def test_a_parquet_export_says_where_its_data_comes_from(sample_lake: Any, tmp_p
     export(sample_lake.lake.database, "features.long_v1", "parquet", target)
     about = pl.read_parquet_metadata(target)
     assert (about["origin"], about["view"]) == ("sample", "features.long_v1")
+
+
+def test_a_mistyped_market_is_answered_with_the_nearest(sample_lake, tmp_path: Path) -> None:
+    database = sample_lake.lake.database
+    for given, near in (("he", "did you mean HE? "), ("ZZ", "did you mean ZO? "), ("QQQ", "")):
+        with pytest.raises(BadInput, match=f"no market '{given}': {re.escape(near)}it has HE, ZO"):
+            export(database, "features.daily_v1", "csv", tmp_path / "x.csv", market=given)
+
+
+@pytest.mark.parametrize("name", ["hydra.duckdb", "raw/x.csv", "exports/../lake.json", "new"])
+def test_a_lakes_own_files_are_not_replaced(own_lake: Any, name: str) -> None:
+    lake = own_lake.lake
+    before = {path: path.read_bytes() for path in lake.root.rglob("*") if path.is_file()}
+    with pytest.raises(BadInput, match="among the lake's own files; name one under exports"):
+        export(lake.database, "features.cot_v1", "csv", lake.root / name)
+    assert before == {path: path.read_bytes() for path in before}
+    assert not (lake.root / "new").exists()
+
+
+def test_a_tilde_is_no_home_folder(
+    sample_lake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB alone would take it for one, and leave a file there."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    export(sample_lake.lake.database, "features.cot_v1", "csv", Path("~/x.csv"))
+    assert (here / "~" / "x.csv").exists()
+    assert not list(home.iterdir())
+
+
+@pytest.mark.parametrize(("name", "kind"), [("\udcff.csv", BadInput), ("x" * 300, LakeError)])
+def test_a_name_that_cannot_be_written_is_one_line(
+    sample_lake: Any, tmp_path: Path, name: str, kind: type[HydraError]
+) -> None:
+    with pytest.raises(kind) as error:
+        export(sample_lake.lake.database, "features.cot_v1", "csv", tmp_path / name)
+    assert str(error.value).isprintable()

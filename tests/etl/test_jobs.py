@@ -15,10 +15,10 @@ import pytest
 
 from etl import jobs, reach
 from etl.errors import BadInput, HydraError, LakeError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.landing import Landed
 from etl.market import Market, markets
-from etl.schemas import LINEAGE, raw_schema
+from etl.schemas import HIVE_SCHEMA, LINEAGE, raw_schema
 from etl.sources import sample
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
@@ -379,7 +379,9 @@ class Cftc:
         self.zips = zips
         self.years: dict[str, list[list[int]]] = {}
 
-    def fetch(self, report: str, years: list[int], folder: Path) -> list[Path]:
+    def fetch(
+        self, report: str, years: list[int], folder: Path, unpublished: int | None
+    ) -> list[Path]:
         self.years.setdefault(report, []).append(list(years))
         return self.zips
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from etl import lake as lake_module
-from etl.errors import LakeBusy, LakeError
+from etl.errors import BadInput, LakeBusy, LakeError
 from etl.lake import Lake, month_of, replace_whole, write_whole
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
@@ -529,3 +529,31 @@ def test_names_are_synced_with_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(lake_module.os, "fsync", fsync)
     write_whole(tmp_path / "x.json", json.dumps({}))
     assert synced == [str(tmp_path / "x.json.part"), str(tmp_path)]
+
+
+@pytest.mark.parametrize("place", ["market=ZO/lake", "a/year=1999", "env=prod/x", "\udcff"])
+def test_a_lake_does_not_lie_where_its_files_would_be_misread(tmp_path: Path, place: str) -> None:
+    with pytest.raises(BadInput, match=r"cannot lie under a folder called|no path in UTF-8"):
+        Lake(tmp_path / place)
+
+
+@pytest.mark.parametrize("place", ["~/lake", "s3:/bucket/lake", "http:/127.0.0.1:9/lake"])
+def test_a_relative_place_is_no_home_folder_and_no_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Lake(Path(place)).root == tmp_path / place
+
+
+@pytest.mark.parametrize("place", ["../outside", "/tmp/outside", "raw/../../outside"])
+def test_a_batch_moves_nothing_out_of_its_lake(tmp_path: Path, place: str) -> None:
+    """A lake that somebody else packed may hold any record."""
+    lake = Lake(tmp_path / "lake")
+    staged = lake.staging / "b" / "x.parquet"
+    staged.parent.mkdir(parents=True)
+    staged.write_bytes(b"x")
+    (staged.parent / "moves.json").write_text(json.dumps([["staging/b/x.parquet", place]]))
+    with pytest.raises(LakeError, match="out of the lake: take the folder away"), lake.writing(NOW):
+        pass
+    assert not (tmp_path / "outside").exists()
+    assert staged.exists()

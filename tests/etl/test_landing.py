@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import BadInput, LakeError
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.landing import Landed, land
-from etl.schemas import LINEAGE, raw_schema, source_schema
+from etl.schemas import HIVE_SCHEMA, LINEAGE, raw_schema, source_schema
 from etl.sources import Payload
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from datetime import date
 from pathlib import Path
 
@@ -269,3 +270,31 @@ def test_a_rate_before_the_first_step_or_of_no_date_is_null() -> None:
 
 def test_a_market_can_be_a_key() -> None:
     assert {market("HE"): 1}[market("HE")] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tick = " + "[" * 50_000, "not TOML"),
+        ("tick = " + "9" * 5000, "not TOML"),
+        ("#" * 2_000_000, "larger than any such file"),
+        (GOOD.replace("multiplier = 50", "multiplier = 1" + "0" * 400), "a billion at most"),
+        (GOOD.replace("multiplier = 50", "multiplier = 1e308"), "a billion at most"),
+        (GOOD.replace("multiplier = 50", "multiplier = 5e-324"), "above zero"),
+        (GOOD + "roll_sessions = 99999999999999999999", "a billion at most"),
+        (GOOD.replace('code = "KE"', 'code = "../KE"'), "capital letters and digits"),
+        (GOOD.replace('code = "KE"', 'code = "\u216e"'), "capital letters and digits"),
+        (GOOD.replace("America/Chicago", "localtime"), "IANA time zone"),
+        (GOOD.replace("America/Chicago", "posix/America/Chicago"), "IANA time zone"),
+        (GOOD.replace("America/Chicago", "../../etc/passwd"), "IANA time zone"),
+    ],
+    ids=range(12),
+)
+def test_a_hostile_file_is_refused_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refusal(tmp_path, text)
+
+
+def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "KE.toml")
+    with pytest.raises(BadInput, match="is a pipe or a device"):
+        markets(tmp_path)

@@ -16,9 +16,9 @@ from polars.testing import assert_frame_equal
 
 from etl.cli import main
 from etl.derive import derived_files
-from etl.lake import HIVE_SCHEMA, Lake
+from etl.lake import Lake
 from etl.market import markets
-from etl.schemas import LINEAGE
+from etl.schemas import HIVE_SCHEMA, LINEAGE
 from etl.sources import sample
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
@@ -153,6 +153,15 @@ def test_a_lake_as_it_was_made_is_right(made: Lake) -> None:
     result = done(made, "verify")
     count = sum(len(list(folder.rglob("*.parquet"))) for folder in (made.raw, made.derived)) + 1
     assert result.stdout == f"verify: {count} files are as they were recorded\n"
+
+
+def test_what_is_wrong_for_programs(lake: Lake) -> None:
+    path = lake.raw_files()[0]
+    path.unlink()
+    result = hydra(lake, "verify", "--format", "json")
+    assert result.exit_code == 2
+    name = str(path.relative_to(lake.root))
+    assert json.loads(result.stdout) == [{"path": name, "reason": "is gone"}]
 
 
 @pytest.mark.parametrize(("damage", "reason"), DAMAGE)

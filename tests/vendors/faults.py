@@ -23,6 +23,7 @@ __all__ = [
     "cut_frame",
     "cut_on_a_record",
     "cut_zip",
+    "damaged",
     "dear",
     "empty",
     "fewer_records",
@@ -184,6 +185,15 @@ def cut_on_a_record(schema: str | None = None, times: int | None = None) -> Faul
         return replace(good, body=_half(good.made_of).encode(ended=False))
 
     return Fault("body cut on a record boundary", change, GET_RANGE, schema, times)
+
+
+def damaged(at: str, times: int | None = None) -> Fault:
+    """A file of the announced size whose last bytes are others."""
+
+    def change(request: Request, good: Answer, again: Callable[[Request], Answer]) -> Answer:
+        return replace(good, body=good.body[:-8] + b"\0" * 8)
+
+    return Fault("file damaged on its way", change, at, times=times)
 
 
 def fewer_records(schema: str | None = None, times: int | None = None) -> Fault:

@@ -19,6 +19,7 @@ from etl.sources.sample.world import FIRST_SESSION, World, world
 
 __all__ = ["fetch", "planted"]
 
+_LAST_DAY = date(2098, 12, 31)  # the calendars that its world stands on end a year later
 _BLOCK = 32  # sessions that are in memory at a time
 _BAR_NS = {"ohlcv-1m": 60_000_000_000, "ohlcv-1d": DAY_NS}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,12 +40,16 @@ def fetch(
     Raises
     ------
     BadInput
-        The vendor does not have the market, or ``end`` is not after ``start``.
+        The vendor does not have the market or the time, or ``end`` is not after ``start``.
     """
     if start.tzinfo is None or end.tzinfo is None:
         raise ValueError("start and end must carry a time zone")
     if start >= end:
         raise BadInput(f"sample: nothing lies between {start.isoformat()} and {end.isoformat()}")
+    if not FIRST_SESSION < end.astimezone(UTC).date() <= _LAST_DAY:
+        raise BadInput(
+            f"sample: has data from {FIRST_SESSION} to {_LAST_DAY}, none to {end.isoformat()}"
+        )
     start_ns, end_ns = _ns(start), _ns(end)
     place = world(market, end.astimezone(UTC).date())
     first, last = _sessions(place, start, end)

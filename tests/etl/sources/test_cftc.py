@@ -401,3 +401,58 @@ def test_a_real_row(known: dict[str, Market]) -> None:
     assert [row[name] for name in OURS[:9]] == [
         248085, 9143, 111345, 66817, 6234, 4199, 65857, 15136, 22659,
     ]  # fmt: skip
+
+
+# --- a zip or a text that was made to do harm ----------------------------------------------------
+
+
+def packed(content: bytes, method: int) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", method) as archive:
+        archive.writestr("f_year.txt", content)
+    return held.getvalue()
+
+
+def many_entries() -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for number in range(200):
+            archive.writestr(f"../../{number}", "")
+    return held.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (packed(GOOD.encode(), zipfile.ZIP_LZMA), "packed as the CFTC packs nothing"),
+        (packed(GOOD.encode(), zipfile.ZIP_BZIP2), "packed as the CFTC packs nothing"),
+        (many_entries(), "holds 200 files"),
+        (zipped(GOOD)[3:], "not a whole zip|cannot be read"),  # its offsets are off
+        (zipped("x" * 10_000_000), "not a report that is read"),  # one line without end
+        (zipped('"' + "\n" * 10_000_000), "not a report that is read"),  # one field
+        (zipped(GOOD + "y" * 10_000_000), "has 1 fields|cannot be read"),
+        (zipped(GOOD.replace("2024-06-11", "0001-01-02")), "not a date"),
+        (zipped(GOOD.replace("2024-06-11", "9999-12-28")), "not a date"),
+        (zipped(GOOD.replace(",105,", ",99999999999999999999999,")), "not a whole number"),
+        (zipped(GOOD.replace(",105,", ",1_05,")), "not a whole number"),
+        (zipped(GOOD.replace(",105,", ",nan,")), "not a whole number"),
+    ],
+    ids=range(12),
+)
+def test_what_was_made_to_do_harm_is_refused(
+    known: dict[str, Market], data: bytes, says: str
+) -> None:
+    with pytest.raises(BadInput, match=says) as error:
+        list(cftc.read(data, known).frames)
+    assert len(str(error.value)) < 400
+
+
+def test_a_member_is_never_unpacked_to_a_place_it_names(
+    known: dict[str, Market], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("../../outside.txt", GOOD)
+    assert rows_of(cftc.read(held.getvalue(), known)).height == 1
+    assert not list(tmp_path.iterdir())

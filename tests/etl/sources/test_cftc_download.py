@@ -106,14 +106,16 @@ def test_the_combined_report_has_files_of_its_own(site: Website, tmp_path: Path)
 def test_in_january_the_last_year_stands_in(site: Website, tmp_path: Path) -> None:
     site.answers = {"fut_disagg_txt_2025.zip": [Answer(year_zip(2025))]}
     for years in ([2026], [2025, 2026]):
-        paths = cftc_download.fetch(FUTURES, years, tmp_path)
+        paths = cftc_download.fetch(FUTURES, years, tmp_path, unpublished=2026)
         assert [path.name for path in paths] == ["fut_disagg_txt_2025.txt"]
 
 
 def test_any_other_missing_year_is_an_error(site: Website, tmp_path: Path) -> None:
     site.answers = {"fut_disagg_txt_2025.zip": [Answer(year_zip(2025))]}
     with pytest.raises(VendorError, match=r"no fut_disagg_txt_2023\.zip \(HTTP 404\)"):
-        cftc_download.fetch(FUTURES, [2023, 2025], tmp_path)
+        cftc_download.fetch(FUTURES, [2023, 2025], tmp_path, unpublished=2026)
+    with pytest.raises(VendorError, match=r"no fut_disagg_txt_2026\.zip \(HTTP 404\)"):
+        cftc_download.fetch(FUTURES, [2025, 2026], tmp_path)
 
 
 def test_passing_failures_are_tried_again(site: Website, tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+import zstandard
 
 from etl.calendars import session_close_at
 from etl.errors import BadInput
@@ -624,3 +627,84 @@ def test_the_real_barchart_file(known: dict[str, Market]) -> None:
     assert (row["bid"], row["ask"]) == (20.23, 20.37)
     assert not payload.left_out
     refused(path, "barchart", known["CL"], "give --expiry")
+
+
+# --- files that were made to do harm -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("9999-12-31T23:59:59Z,2024-06-14,90,P,1,2,3,4", "no quote time"),
+        ("0001-01-01T00:00:00Z,2024-06-14,90,P,1,2,3,4", "no quote time"),
+        ("2024-05-09T18:00Z,9999-12-31,90,P,1,2,3,4", "no expiry"),
+        ("2024-05-09T18:00Z,0001-01-01,90,P,1,2,3,4", "no expiry"),
+        ("2024-05-09T18:00Z,1677-09-21T00:12:43Z,90,P,1,2,3,4", "no expiry"),
+        ("2024-05-09T18:00Z,2024-06-14,1e308,P,1,2,3,4", "no strike above zero"),
+        ("2024-05-09T18:00Z,2024-06-14,5e-324,P,1,2,3,4", "no strike above zero"),
+        ("2024-05-09T18:00Z,2024-06-14,inf,P,1,2,3,4", "no strike above zero"),
+        ("2024-05-09T18:00Z,2024-06-14,90,P,inf,2,3,4", "unreadable number"),
+        ("2024-05-09T18:00Z,2024-06-14,90,P,1,2,9223372036854775807,4", "unreadable number"),
+    ],
+)
+def test_a_value_that_cannot_be_is_left_out(
+    known: dict[str, Market], tmp_path: Path, row: str, why: str
+) -> None:
+    payload = chain.read(csv_file(tmp_path, row), "generic", known["HE"])
+    assert not collect(payload)
+    assert payload.left_out == {why: 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (gzip.compress(HEADER.encode() + b"\n" * 1_000_000), "is packed or no text"),
+        (zlib.compress(HEADER.encode()), "is packed or no text"),
+        (zstandard.compress(HEADER.encode()), "is packed or no text"),
+        (b"x" * 100_000, "is packed or no text"),
+        (
+            f"{HEADER}\n2024-05-09T18:00Z,2024-06-14,90,{'P' * 999},,,,\n".encode(),
+            "option_type has",
+        ),
+        (b"PAR1" + b"\xff" * 1000, "neither CSV nor Parquet"),
+    ],
+    ids=["gzip", "zlib", "zstd", "line", "text", "parquet"],
+)
+def test_a_file_that_would_not_end_is_refused(
+    known: dict[str, Market], tmp_path: Path, data: bytes, says: str
+) -> None:
+    path = tmp_path / "chain"
+    path.write_bytes(data)
+    refused(path, "generic", known["HE"], says)
+
+
+def test_a_row_group_that_would_not_fit_is_refused(
+    known: dict[str, Market], tmp_path: Path
+) -> None:
+    """Forty bytes of Parquet stand for any number of equal rows."""
+    path = tmp_path / "chain.parquet"
+    rows = pl.DataFrame({"strike": pl.repeat(90.0, 3_000_000, eager=True)})
+    rows.write_parquet(path, row_group_size=3_000_000)
+    refused(path, "generic", known["HE"], "smaller row groups")
+
+
+@pytest.mark.parametrize("unit", ["ms", "us"])
+@pytest.mark.parametrize("column", ["quote_time", "expiry"])
+def test_an_instant_that_no_calendar_has_is_no_time(
+    known: dict[str, Market], tmp_path: Path, unit: Literal["ms", "us"], column: str
+) -> None:
+    path = tmp_path / "chain.parquet"
+    line = "2024-05-09T18:00:00Z,2024-06-14,90,P,1,2,3,4"
+    rows = pl.read_csv(f"{HEADER}\n{line}\n{line}\n".encode(), infer_schema=False)
+    odd = pl.Series(column, [2**63 - 1, -(2**63) + 1]).cast(pl.Datetime(unit, "UTC"))
+    rows.with_columns(odd).write_parquet(path)
+    payload = chain.read(path, "generic", known["HE"])
+    assert not collect(payload)
+    assert sum(payload.left_out.values()) == 2
+
+
+def test_a_footer_of_no_time_is_passed_over(known: dict[str, Market], tmp_path: Path) -> None:
+    path = tmp_path / "options.csv"
+    footer = "Downloaded from Barchart.com as of 99-99-9999 99:99pm CDT"
+    path.write_text(f"Strike,Bid,Ask,Volume,Open Int,Time\n62.00C,3,3.2,4,30,13:05 CT\n{footer}\n")
+    refused(path, "barchart", known["CL"], "when it was taken", expiry=date(2025, 11, 17))

@@ -83,7 +83,11 @@ def test_a_quote_is_known_no_earlier_than_it_was_received(read: Read) -> None:
     assert quote["available_at"] == us(2)  # rounded up: 1.001 µs past is not yet known at 1 µs
 
 
-@given(st.lists(st.integers(0, 4_102_444_800 * 10**9), min_size=1, max_size=20))
+#: The first and the last nanosecond that are taken for a time: 1980 to 2100.
+FIRST_NS, LAST_NS = 315_532_800 * 10**9, 4_102_444_800 * 10**9 - 1
+
+
+@given(st.lists(st.integers(FIRST_NS, LAST_NS), min_size=1, max_size=20))
 def test_instants_bracket_the_nanosecond(times: list[int]) -> None:
     records = np.array([(ns,) for ns in times], np.dtype([("ts", "u8")]))
     down = dbn._instant(records, "ts").to_physical().to_list()
@@ -998,3 +1002,54 @@ def test_a_real_quote(known: dict[str, Market]) -> None:
         "feed": "stream",
         "underlying_price": None,
     }
+
+
+# --- values and files that were made to do harm --------------------------------------------------
+
+
+@pytest.mark.parametrize("ns", [0, 1, FIRST_NS - 1, LAST_NS + 1, (1 << 63) - 1, 1 << 63])
+def test_a_time_that_no_exchange_had_is_none(read: Read, ns: int) -> None:
+    """Adding a bar's length to the largest would go round to 1970, known at any time."""
+    for schema in ("ohlcv-1d", "mbp-1", "statistics"):
+        row = {"instrument_id": 7, "ts_event": ns}
+        row |= {} if schema == "ohlcv-1d" else {"ts_recv": ns}
+        frames, payload = read(schema, [row], symbols={"HEM4": 7})
+        assert not frames
+        assert sum(payload.left_out.values()) == 1
+
+
+def test_a_volume_beyond_any_count_is_none(read: Read) -> None:
+    rows = [
+        {"instrument_id": 7, "ts_event": NS + number, "volume": volume}
+        for number, volume in enumerate([5, 1 << 63, (1 << 64) - 1])
+    ]
+    frames, _ = read("ohlcv-1d", rows, symbols={"HEM4": 7})
+    assert frames["futures_1d"]["volume"].to_list() == [5, None, None]
+
+
+@pytest.mark.parametrize("number", ["9" * 70, "-1", "1e3", " 7"])
+def test_a_symbol_that_means_no_instrument_is_passed_over(read: Read, number: str) -> None:
+    row = {"instrument_id": 7, "ts_event": NS, "ts_recv": NS}
+    _, payload = read("mbp-1", [row], symbols={"HEM4": number})  # type: ignore[dict-item]
+    assert payload.left_out == {"unknown instrument": 1}
+
+
+def test_a_file_that_unpacks_without_end_is_refused(
+    tmp_path: Path, known: dict[str, Market], dbn_bytes: DbnBytes
+) -> None:
+    """32 kB of zstd that stand for 1 GB."""
+    head = dbn_bytes("ohlcv-1d", [], compress=False)
+    row = dbn_bytes("ohlcv-1d", [{"instrument_id": 7, "ts_event": NS}], compress=False)[len(head) :]
+    stream = zstandard.ZstdCompressor(level=19).compressobj()
+    path = tmp_path / "bomb.dbn.zst"
+    parts = [stream.compress(head), *(stream.compress(row * 10_000) for _ in range(150))]
+    path.write_bytes(b"".join([*parts, stream.flush()]))
+    with pytest.raises(BadInput, match="unpacks to more than 1000 times its size"):
+        collect(dbn.read(path, known, None))
+
+
+def test_metadata_that_would_not_end_is_refused(tmp_path: Path, known: dict[str, Market]) -> None:
+    path = tmp_path / "long.dbn"
+    path.write_bytes(b"DBN\x03\xff\xff\xff\xff")
+    with pytest.raises(BadInput, match="not a DBN file"):
+        dbn.read(path, known, None)

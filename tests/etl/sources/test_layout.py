@@ -70,7 +70,7 @@ def test_a_column_that_a_vendor_adds_is_found(own_lake, tmp_path: Path) -> None:
     found = checks.findings(checks.kept(lake, later))
     rows_found = [row for row in found.to_dicts() if row["check_name"] == "schema_drift"]
     assert [(row["market"], row["subject"]) for row in rows_found] == [
-        ("HE", "sample cot"),
-        ("ZO", "sample cot"),
+        ("HE", "sample disaggregated_futures"),
+        ("ZO", "sample disaggregated_futures"),
     ]
     assert rows_found[0]["reason"].endswith("sample_fut_disagg_txt_2025.zip: new new_column")
