@@ -57,11 +57,12 @@ def refused(done: subprocess.CompletedProcess[str], reason: str) -> None:
 
 
 def tree(lake: Path) -> dict[str, str]:
-    """Every file with its hash, but for the lock and what the next writer drops."""
+    """Every file with its hash, but for the lock, the log and what the next writer drops."""
     return {
         str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(lake.rglob("*"))
-        if path.is_file() and path.name != ".lock" and lake / "staging" not in path.parents
+        if path.is_file() and path.name != ".lock"
+        if not {lake / "staging", lake / "logs"} & {*path.parents}
     }
 
 
