@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from etl.cli import main
 from etl.lake import Lake
 from etl.market import markets
 from etl.sources import sample
@@ -43,8 +45,7 @@ def hydra(
             resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
     program = ["-c", AS_NOBODY] if nobody else ["-m", "etl"]
-    now = () if "--now" in words else ("--now", NOW)
-    call = [sys.executable, *program, "-q", "--lake", str(lake), *now, *map(str, words)]
+    call = [sys.executable, *program, "-q", "--lake", str(lake), "--now", NOW, *map(str, words)]
     return subprocess.run(call, capture_output=True, text=True, check=False, preexec_fn=limit)
 
 
@@ -126,15 +127,11 @@ def small_disk(place: Path, lake: Path, free_kb: int) -> Iterator[Path]:
     ("words", "free_kb"),
     [
         ("land dbn {new}", 0),
-        ("land dbn {new}", 12),
         ("land dbn {new}", 40),
         ("derive", 0),
         ("derive", 100),
-        ("derive", 250),
         ("build", 0),
-        ("build", 1000),
         ("build", 5000),
-        ("export features.chain_v1 -o {lake}/x.csv", 0),
         ("export features.chain_v1 -o {lake}/x.csv", 40),
         ("export features.chain_v1 --format parquet -o {lake}/x.parquet", 8),
     ],
@@ -208,8 +205,9 @@ def test_a_limit_of_file_descriptors(lake: Path, files: Path, words: str) -> Non
 def test_a_clock_that_was_set_back(lake: Path, files: Path, words: str) -> None:
     before = tree(lake)
     early = "2025-03-14T11:59:00Z"
-    done = hydra(lake, "--now", early, *words.format(files).split())
-    assert done.returncode == 7
+    call = ["--lake", str(lake), "--now", early, *words.format(files).split()]
+    done = CliRunner().invoke(main, ["-q", *call])
+    assert done.exit_code == 7
     (line,) = done.stderr.splitlines()
     assert line == (
         f"hydra: it is {early} by the clock, before the last run on the lake at {lake}, {NOW}: "
