@@ -58,6 +58,7 @@ _ADDRESS = (
     "the address to publish to is postgresql://user@host:port/database, special characters "
     "percent-encoded, the password in PGPASSWORD or ~/.pgpass"
 )
+_DEFAULTS: dict[str, Any] = {"connect_timeout": 10, "application_name": "hydra publish"}
 _OLDEST = 15  # the first with unique indexes under which two NULLs are the same
 _BLOCK = 1 << 20
 _SAMPLE = "SAMPLE DATA, synthetic. "
@@ -161,9 +162,7 @@ def _transaction(url: str) -> Iterator[psycopg.Connection]:
     """One transaction on a server; its errors are one line without a secret."""
     parts = _parts(url)
     try:
-        with psycopg.connect(
-            url, connect_timeout=10, client_encoding="utf8", application_name="hydra publish"
-        ) as server:
+        with psycopg.connect(**_DEFAULTS | parts) as server:
             if server.info.server_version < _OLDEST * 10_000:
                 raise VendorError(f"PostgreSQL {_OLDEST} or newer is needed to publish to")
             yield server
@@ -175,12 +174,12 @@ def _transaction(url: str) -> Iterator[psycopg.Connection]:
         raise VendorError(f"cannot publish, nothing was changed: {reason}") from None
 
 
-def _parts(url: str) -> dict[str, object]:
+def _parts(url: str) -> dict[str, Any]:
     """What an address says; one that cannot be read is not shown, since a password is in it."""
     try:
         if not url.startswith(("postgresql://", "postgres://")):
             raise ValueError
-        parts: dict[str, object] = dict(conninfo_to_dict(url))
+        parts = dict(conninfo_to_dict(url, client_encoding="utf8"))
     except (psycopg.Error, ValueError):
         raise BadInput(_ADDRESS) from None
     # A password that is not encoded and has an @ or a / puts a part of itself where these are.
@@ -226,9 +225,16 @@ def _publish(
     with open(rows, "rb") as file, server.cursor().copy(copy) as stream:
         while block := file.read(_BLOCK):
             stream.write(block)
+    server.execute("analyze incoming")  # else the server plans the merge for a handful of rows
     if table.name.startswith(_REDRAWN):
-        place = _list([name for name in table.key if name != "strike"])
-        server.execute(_filled(server, "publish/redrawn.sql", target=table.target, slice=place))
+        redrawn = _filled(
+            server,
+            "publish/redrawn.sql",
+            target=table.target,
+            key=_list(table.key),
+            slice=_list([name for name in table.key if name != "strike"]),
+        )
+        server.execute(redrawn)
     upsert = _filled(
         server,
         "publish/upsert.sql",

@@ -61,7 +61,7 @@ DENSITY = """
 select if(as_of = $before, 'before', 'after') as "when", strike, density
 from features.density_v1
 where market = 'HE' and price_source = 'quote' and as_of in ($before, $after)
-    and available_at <= as_of and expiry = $expiry
+    and available_at <= as_of and expiry = $expiry and cdf between 0.001 and 0.999
 order by as_of, strike
 """
 
