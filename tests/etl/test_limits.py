@@ -28,7 +28,8 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, o
 
 #: The command after its imports, which another user might not be able to read.
 AS_NOBODY = f"""
-import etl.build, etl.cli, etl.derive, etl.export, etl.jobs, etl.verify, mathlib.udf, os, pytz
+import etl.build, etl.checks, etl.cli, etl.derive, etl.export, etl.jobs, etl.verify
+import logging.handlers, mathlib.udf, os, pytz
 os.setgid({NOBODY})
 os.setuid({NOBODY})
 etl.cli.main(prog_name="hydra")
@@ -58,11 +59,11 @@ def refused(done: subprocess.CompletedProcess[str], reason: str) -> None:
 
 def tree(lake: Path) -> dict[str, str]:
     """Every file with its hash, but for the lock, the log and what the next writer drops."""
+    files = {path.relative_to(lake): path for path in sorted(lake.rglob("*")) if path.is_file()}
     return {
-        str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(lake.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-        if not {lake / "staging", lake / "logs"} & {*path.parents}
+        str(name): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in files.items()
+        if name.parts[0] not in {".lock", "logs", "staging"}
     }
 
 
@@ -133,8 +134,8 @@ def small_disk(place: Path, lake: Path, free_kb: int) -> Iterator[Path]:
         ("derive", 100),
         ("build", 0),
         ("build", 5000),
-        ("export features.chain_v1 -o {lake}/x.csv", 40),
-        ("export features.chain_v1 --format parquet -o {lake}/x.parquet", 8),
+        ("export features.chain_v1 -o {lake}/exports/x.csv", 40),
+        ("export features.chain_v1 --format parquet -o {lake}/exports/x.parquet", 8),
     ],
 )
 def test_a_full_disk(made: Path, files: Path, tmp_path: Path, words: str, free_kb: int) -> None:
@@ -166,8 +167,8 @@ def test_a_read_only_lake_is_read_and_not_written(lake: Path, files: Path, tmp_p
         subprocess.run(["mount", "-o", "remount,bind,ro", str(lake)], check=True)
         for words in WRITES:
             refused(hydra(lake, *words.format(files).split()), f"{lake}: Read-only file system")
-        inside = hydra(lake, "export", "features.daily_v1", "-o", lake / "x.csv")
-        refused(inside, f"{lake}/x.csv: Read-only file system")
+        inside = hydra(lake, "export", "features.daily_v1", "-o", lake / "exports/x.csv")
+        refused(inside, f"{lake}/exports/x.csv: Read-only file system")
         for words in READS:
             done = hydra(lake, *words.format(tmp_path / "x.csv").split())
             assert done.returncode == 0, done.stderr
