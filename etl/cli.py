@@ -695,7 +695,9 @@ def _build(obj: dict[str, Any]) -> None:
 @main.command()
 @click.option("--strict", is_flag=True, help="Exit 1 when there are warnings.")
 @_FORMAT
-@click.option("--repair", is_flag=True, help="Set damaged and foreign Parquet files aside first.")
+@click.option(
+    "--repair", is_flag=True, help="Set damaged and foreign Parquet files aside; no other check."
+)
 @click.pass_obj
 def check(obj: dict[str, Any], strict: bool, file_format: str, repair: bool) -> None:
     """Run the checks on the built database and say what they found.
@@ -707,8 +709,9 @@ def check(obj: dict[str, Any], strict: bool, file_format: str, repair: bool) -> 
       hydra check --strict
       hydra check --format json
     """
-    if repair:
+    if repair:  # the database has views on the files that go
         _repair(obj)
+        return
     from etl import checks
 
     lake, now = obj["lake"], obj["now"]
@@ -740,6 +743,8 @@ def _repair(obj: dict[str, Any]) -> None:
         missing = verify.set_aside(lake)
     for found in wrong:
         click.echo(f"set aside {found.line()}")
+    if not wrong:
+        click.echo("nothing to set aside")
     for line in missing:
         logger.warning(line)
     if wrong:

@@ -6,7 +6,6 @@ import difflib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -141,18 +140,16 @@ def export_query(
 
 @contextmanager
 def opened(database: Path, failure: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The database for reading, with a folder for what a sort spills; its errors in one line."""
+    """The database for reading; its errors in one line."""
     connection = open_database(database)
-    with tempfile.TemporaryDirectory(prefix="hydra-export-") as folder:
-        try:
-            connection.execute(f"set memory_limit = '{_MEMORY}'")
-            connection.execute(f"set temp_directory = {engine.quoted(folder)}")
-            yield connection
-        except duckdb.Error as error:
-            reason = refusal(error) or str(error).splitlines()[0]
-            raise LakeError(f"{failure}: {reason}") from error
-        finally:
-            connection.close()
+    try:
+        connection.execute(f"set memory_limit = '{_MEMORY}'")
+        yield connection
+    except duckdb.Error as error:
+        reason = refusal(error) or str(error).splitlines()[0]
+        raise LakeError(f"{failure}: {reason}") from error
+    finally:
+        connection.close()
 
 
 def _conditions(

@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from etl.errors import printable
+
 __all__ = ["FORMATS", "show", "size"]
 
 FORMATS = ("table", "json", "csv")
@@ -104,7 +106,7 @@ def _cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, datetime):
         return _iso(value).replace("T", " ")
-    return " ".join(_field(value).split())
+    return printable(" ".join(_field(value).split()))
 
 
 def _field(value: Any) -> str:

@@ -311,6 +311,7 @@ def main(every: int, names: tuple[str, ...], out: Path) -> None:
     tallies = []
     with tempfile.TemporaryDirectory(prefix="hydra-kill-points-") as name:
         folder = Path(name).resolve()
+        tempfile.tempdir = name  # what a killed command leaves outside of its lake goes with it
         in_child(lambda: _sample_files(folder / "files"))
         for stage in stages(folder / "files"):
             tally = walk(stage, folder / "lake", 0 if names and stage.name not in names else every)

@@ -239,15 +239,16 @@ def test_an_instant_of_the_future_is_refused(sample_lake) -> None:
 
 def test_a_database_behind_its_lake_is_refused(reports: Lake, plant: Plant) -> None:
     """A difference would only say that something landed, or that the code is another."""
-    run(reports, NOW)
-    with reports.writing(NOW):
+    now = NOW + timedelta(days=31)
+    run(reports, now)
+    with reports.writing(now):
         ((name, rows),) = _revision(reports)
         revised = [(name, rows.with_columns(swap_long=pl.lit(0, pl.Int64)))]
-        land(reports, Payload("sample", "another", "1" * 64, iter(revised)), NOW, "sample")
+        land(reports, Payload("sample", "another", "1" * 64, iter(revised)), now, "sample")
     result = hydra_audit(reports)
     assert result.exit_code == 3
     assert "is older than the lake's files or than the code: run hydra derive" in result.stderr
-    run(reports, NOW)
+    run(reports, now)
     plant("features/cot_v1.sql", "-- status: draft\n", "-- status: draft\n--\n")
     assert hydra_audit(reports).exit_code == 3
 

@@ -117,7 +117,7 @@ def test_how_a_run_ended_is_kept(own_lake: Any) -> None:
     root = own_lake.lake.root
     for words in (["status"], ["export", "features.nope", "-o", "x"], ["daily", "--help"]):
         CliRunner().invoke(main, ["--lake", str(root), "--now", NOW, *words])
-    status, error, export = lines(root)
+    status, error, export = lines(root)[-3:]  # the lake it is a copy of may have been read before
     assert status["message"].startswith("exit code 0 after ")
     assert status["command"] == "status"
     assert status["run"] == f"20250314T120000Z-{os.getpid()}"

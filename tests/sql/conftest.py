@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -253,11 +254,13 @@ class Bench:
         """The table macros, over ``raw.cot`` and ``features.long_v1`` as given or built."""
         if not self._exists("raw", "cot"):
             self.prepare()
-        if not self._exists("features", "long_v1"):
-            self.given("long_v1")
         self.reference()
         for path in sorted(sqlfiles.root().glob("macros/*.sql")):
-            self.connection.execute(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            for table in sorted(set(re.findall(r"features\.(\w+_v\d+)", text))):
+                if not self._exists("features", table):
+                    self.given(table)
+            self.connection.execute(text)
 
     def _exists(self, schema: str, table: str) -> bool:
         where = f"table_schema = '{schema}' and table_name = '{table}'"

@@ -254,11 +254,11 @@ class Stage:
 
 
 def tree(lake: Path) -> dict[str, str]:
-    """File -> hash, of everything in a lake but the whole files that wait to be landed."""
+    """File -> hash, of everything in a lake but its log and the files that wait to be landed."""
     return {
         str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(lake.rglob("*"))
-        if path.is_file() and lake / "downloads" not in path.parents
+        if path.is_file() and not {lake / "downloads", lake / "logs"} & {*path.parents}
     }
 
 
