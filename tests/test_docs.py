@@ -344,21 +344,20 @@ def templates() -> Iterator[tuple[str, set[int]]]:
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.HydraError)
     }
+    anyhow = {2, *codes.values()}
     for path in sorted((ROOT / "etl").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            name = node.func.id if is_named_call(node) else None
-            of = {codes[name]} if name in codes else set(codes.values()) | {2}
-            inside = ast.walk(node) if name in codes else [node]
-            for part in inside:
-                if isinstance(part, ast.JoinedStr):
-                    texts = [v.value if isinstance(v, ast.Constant) else "…" for v in part.values]
-                    yield "".join(map(str, texts)), of
-                elif isinstance(part, ast.Constant) and isinstance(part.value, str):
-                    yield part.value, of
-
-
-def is_named_call(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        raised: dict[ast.AST, set[int]] = {}
+        for node in nodes:
+            name = getattr(node.func, "id", None) if isinstance(node, ast.Call) else None
+            if name in codes:
+                raised |= {part: {codes[name]} for part in ast.walk(node)}
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr):
+                texts = [v.value if isinstance(v, ast.Constant) else "…" for v in node.values]
+                yield "".join(map(str, texts)), raised.get(node, anyhow)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value, raised.get(node, anyhow)
 
 
 def test_every_quoted_message_is_still_said_with_its_exit_code() -> None:
