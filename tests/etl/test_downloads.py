@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,11 @@ def test_a_plan_is_priced_as_a_whole(lake: Lake, vendor: Any, hogs: Market, oats
     assert made.usd == 10 * 0.25
     rows = made.rows()
     assert rows[0] == (
-        *("HE", "definition", "HE.FUT HE.OPT", "2024-05-03 00:00", "2024-05-10 00:00", "0.2500"),
+        *("HE", "definition", "HE.FUT HE.OPT", "2024-05-03 00:00", "2024-05-10 00:00"),
+        Decimal("0.2500"),
     )
     assert [row[0] for row in rows] == ["HE"] * 5 + ["ZO"] * 5 + ["all"]
-    assert rows[-1][-1] == "2.5000"
+    assert rows[-1][-1] == Decimal("2.5000")
     made.check_cost(2.5)  # the limit itself is allowed
     vendor.cost = 0.1
     plan(lake, vendor, [hogs, oats]).check_cost(1.0)

@@ -290,7 +290,8 @@ def test_what_has_landed_is_not_made_again(
     day = timedelta(days=1)
     land_sample(lake, known)
     land_sample(lake, known, now=NOW + day)
-    land_sample(lake, known, now=NOW)  # the clock went back
+    with pytest.raises(LakeError, match="before the last run"):
+        land_sample(lake, known, now=NOW)  # the clock went back
     assert reach.held(lake, "sample", "HE") == [(START, END + day)]
     land_sample(lake, known, days=3, now=NOW + day)
     assert made == [(END, END + day)]
