@@ -28,8 +28,8 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, o
 
 #: The command after its imports, which another user might not be able to read.
 AS_NOBODY = f"""
-import etl.build, etl.checks, etl.cli, etl.derive, etl.export, etl.jobs, etl.verify
-import logging.handlers, mathlib.udf, os, pytz
+import etl.build, etl.checks, etl.cli, etl.derive, etl.export, etl.jobs, etl.logs, etl.verify
+import logging.handlers, mathlib.udf, os, pytz, rich.console, rich.table
 os.setgid({NOBODY})
 os.setuid({NOBODY})
 etl.cli.main(prog_name="hydra")
