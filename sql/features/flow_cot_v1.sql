@@ -19,7 +19,7 @@
 --   series VARCHAR: option root; NULL in total
 --   expiry DATE: last trade date; NULL in total
 --   weight VARCHAR: open_interest
---   convention VARCHAR: cot, dealers on the other side of what the report says that others hold in options
+--   convention VARCHAR: cot, dealers on the other side of what others hold in options
 --   report_date DATE: Tuesday of the COT report; NULL where none was out at the cut-off
 --   dealer_share DOUBLE: share of each option's open interest that dealers hold, long of calls and
 --     short of puts, negative the other way: cot_v1's dealer_options_share
