@@ -112,7 +112,9 @@ def derived_files(lake: Lake, table: str) -> list[Path]:
 def _code_hash(market: Market) -> str:
     """One hash of all that the derived rows follow from, beside the raw ones."""
     here = Path(__file__).parent
-    sources = sorted([*Path(mathlib.__file__).parent.glob("*.py"), *here.glob("calendar*")])
+    # The raw views decide which values are any, and so shape what follows from them.
+    views = [here / name for name in ("engine.py", "outside.py", "schemas.py")]
+    sources = sorted([*Path(mathlib.__file__).parent.glob("*.py"), *here.glob("calendar*"), *views])
     digest = hashlib.sha256(sqlfiles.code_hash(sources).encode())
     about = {**asdict(market), "quality": None}  # the checks' thresholds shape no derived row
     digest.update(json.dumps(about, sort_keys=True, default=str).encode())

@@ -100,6 +100,23 @@ def test_a_change_of_code_derives_everything_anew(
     assert run(lake, noon(6)) == everything
 
 
+def test_the_code_that_rows_follow_from_includes_the_raw_views(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They make what cannot be NULL: with another bound, other rows would be derived."""
+    hashed: set[str] = set()
+    whole = sqlfiles.code_hash
+
+    def code_hash(extra: Iterable[Path] = ()) -> str:
+        paths = list(extra)
+        hashed.update(path.name for path in paths)
+        return whole(paths)
+
+    monkeypatch.setattr(sqlfiles, "code_hash", code_hash)
+    module._code_hash(MARKETS["ZO"])
+    assert hashed >= {"black76.py", "udf.py", "calendars.py", "engine.py", "outside.py"}
+
+
 def test_a_killed_run_is_completed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
