@@ -14,24 +14,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from tests.sql.long_rows import cut_offs, value
+
 MICROSECOND = timedelta(microseconds=1)
 FEATURE = "fut_front_close"
-
-
-def cut_offs(bench, count: int, start: date = date(2025, 3, 3)) -> list[datetime]:
-    rows = bench.rows("meta.sessions", f"session_date >= '{start}'")
-    return [row["cut_off"] for row in rows[:count]]
-
-
-def value(feature: str, as_of: datetime, available_at: datetime, value: Any, quality="full"):
-    """A row of long_v1."""
-    return {
-        "feature_name": feature,
-        "as_of": as_of,
-        "available_at": available_at,
-        "value": value,
-        "quality": quality,
-    }
 
 
 def known(bench, *rows: dict[str, Any]) -> None:

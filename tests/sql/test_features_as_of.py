@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import duckdb
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+
+from tests.sql.long_rows import cut_offs, value
 
 MICROSECOND = timedelta(microseconds=1)
 FEATURE = "fut_front_close"
@@ -56,22 +58,6 @@ select market, t, feature_name,
     if(l is null, null, age) as age
 from aged
 """
-
-
-def cut_offs(bench, count: int, start: date = date(2025, 3, 3)) -> list[datetime]:
-    rows = bench.rows("meta.sessions", f"session_date >= '{start}'")
-    return [row["cut_off"] for row in rows[:count]]
-
-
-def value(feature: str, as_of: datetime, available_at: datetime, value: Any, quality="full"):
-    """A row of long_v1."""
-    return {
-        "feature_name": feature,
-        "as_of": as_of,
-        "available_at": available_at,
-        "value": value,
-        "quality": quality,
-    }
 
 
 def known(bench, *rows: dict[str, Any]) -> None:
