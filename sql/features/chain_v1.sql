@@ -6,8 +6,9 @@
 -- stage: derive
 -- grain: market, session_date, price_source, as_of, series, expiry, option_type, strike
 -- time: as_of is the cut-off; available_at is the latest available_at among the row's inputs,
---   each of them at or before the cut-off. Open interest and volume are the newest published
---   by then, at most ten days old, each with its own as_of. Settlement is the session's own.
+--   each of them at or before the cut-off; the chain's other prices, which a price is judged
+--   beside, are among them. Open interest and volume are the newest published by then, at most
+--   ten days old, each with its own as_of. Settlement is the session's own.
 -- sources: raw.option_definition, raw.option_quote, raw.option_stat, raw.futures_quote,
 --   raw.futures_1m, raw.futures_stat
 -- max_age: 1 session
@@ -171,7 +172,8 @@ rows_known as (
         greatest(
             l.definition_known, q.quote.known, t.settlement.known, t.open_interest.known,
             t.volume.known
-        ) as option_known
+        ) as option_known,
+        if(l.price_source = 'quote', q.quote.known, t.settlement.known) as price_known
     from listed as l
     left join quotes as q on l.spine_id = q.spine_id and l.instrument_id = q.instrument_id
     left join stats as t on l.spine_id = t.spine_id and l.instrument_id = t.instrument_id
@@ -199,7 +201,11 @@ judged as (
         case
             when price_source = 'quote' then quote_fault
             when not isfinite(settlement) then 'not finite'
-        end as fault
+        end as fault,
+        -- A price is judged beside the chain's others, so what it is follows from them too.
+        if(
+            price_known is null, null, max(price_known) over (partition by spine_id)
+        ) as chain_known
     from rows_known
 ),
 
@@ -266,7 +272,7 @@ outliers as (
 
 priced as (
     select
-        j.*,
+        j.* replace (greatest(j.option_known, j.chain_known) as option_known),
         coalesce(j.fault, if(o.instrument_id is null, null, 'outlier')) as quarantine,
         if(coalesce(j.quote_fault, quarantine) is null, (j.bid + j.ask) / 2, null) as mid,
         if(

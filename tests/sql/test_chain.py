@@ -744,3 +744,16 @@ def test_where_a_file_and_the_stream_meet_the_stream_stands(bench) -> None:
     bench.quote("file C90", 1.2, 1.3, feed="snapshot", **file)
     (row,) = bench.derive("chain_v1")
     assert row["contract"] == CALL
+
+
+def test_a_price_is_known_once_those_that_it_is_judged_beside_are(bench) -> None:
+    """Whether it stands follows from them; what has no price is known by its own inputs."""
+    early, late = bench.at("18:20"), bench.at("18:30")
+    bench.quote("HEJ5", 89.9, 90.1, at=early)
+    for strike, at in ((88, early), (90, early), (92, late)):
+        bench.list_option(f"HEJ5 C{strike}")
+        bench.quote(f"HEJ5 C{strike}", 100 - strike - 0.1, 100 - strike + 0.1, at=at)
+    bench.list_option("HEJ5 C94")
+    bench.open_interest("HEJ5 C94", 100)
+    known = {row["strike"]: row["available_at"] for row in bench.derive("chain_v1")}
+    assert known == {88: late, 90: late, 92: late, 94: early}
