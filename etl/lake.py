@@ -4,7 +4,8 @@ Layout (``lake/README.md`` explains it to a person)::
 
     lake.json                     format and origin ("sample" or "vendor")
     raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.parquet
-    batches/<batch>.json          what each batch brought, with the hash of every file
+    batches/<batch>.json          what each batch brought, with the hash of every file and the
+                                  span in which its rows became known
     reach/<source>-<market>.json  the spans that a vendor was asked for and that have landed
     reach/days-<dataset>.json     what the vendor says of each day that was asked for
     checks/<instant>.parquet      what the checks found in one run
