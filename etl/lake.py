@@ -10,7 +10,7 @@ Layout (``lake/README.md`` explains it to a person)::
     reach/days-<dataset>.json     what the vendor says of each day that was asked for
     checks/<instant>.parquet      what the checks found in one run
     downloads/                    vendors' files between their download and their landing
-    derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
+    derived/table=…/market=…/year=…/month=…/rows-<hash>.parquet, derived/state/<market>.json
     hydra.duckdb, hydra.duckdb.json, report.html, exports/
     set-aside/                    files that were damaged or foreign, each with the reason
 
@@ -192,9 +192,14 @@ class Lake:
         instants = [record["ingested_at"] for record in self.batch_records()]
         states = [self.state(path.stem) for path in self.state_record("*").parent.glob("*.json")]
         instants += [state["known_at"] for state in states if state]
-        if self.database_record.exists():
-            instants.append(read_record(self.database_record)["built_at"])
-        return max(map(datetime.fromisoformat, instants), default=None)
+        built_at = [at] if (at := self.built_at()) else []
+        return max([*map(datetime.fromisoformat, instants), *built_at], default=None)
+
+    def built_at(self) -> datetime | None:
+        """The instant of the last build; ``None`` where there is no database."""
+        if not self.database_record.exists():
+            return None
+        return datetime.fromisoformat(read_record(self.database_record)["built_at"])
 
     @contextmanager
     def writing(self, now: datetime) -> Iterator[None]:
