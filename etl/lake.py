@@ -4,12 +4,13 @@ Layout (``lake/README.md`` explains it to a person)::
 
     lake.json                     format and origin ("sample" or "vendor")
     raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.parquet
-    batches/<batch>.json          what each batch brought, with the hash of every file
+    batches/<batch>.json          what each batch brought, with the hash of every file and the
+                                  span in which its rows became known
     reach/<source>-<market>.json  the spans that a vendor was asked for and that have landed
     reach/days-<dataset>.json     what the vendor says of each day that was asked for
     checks/<instant>.parquet      what the checks found in one run
     downloads/                    vendors' files between their download and their landing
-    derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
+    derived/table=…/market=…/year=…/month=…/rows-<hash>.parquet, derived/state/<market>.json
     hydra.duckdb, hydra.duckdb.json, report.html, exports/
     set-aside/                    files that were damaged or foreign, each with the reason
 
@@ -194,10 +195,15 @@ class Lake:
         instants = [batch["ingested_at"] for batch in self.batch_records()]
         states = [self.state(path.stem) for path in self.state_record("*").parent.glob("*.json")]
         instants += [state["known_at"] for state in states if state]
-        if self.database_record.exists():
-            built = records.read(self.database_record, records.DATABASE)
-            instants.append(built["built_at"])
-        return max(map(datetime.fromisoformat, instants), default=None)
+        built_at = [at] if (at := self.built_at()) else []
+        return max([*map(datetime.fromisoformat, instants), *built_at], default=None)
+
+    def built_at(self) -> datetime | None:
+        """The instant of the last build; ``None`` where there is no database."""
+        if not self.database_record.exists():
+            return None
+        built = records.read(self.database_record, records.DATABASE)
+        return datetime.fromisoformat(built["built_at"])
 
     @contextmanager
     def writing(self, now: datetime) -> Iterator[None]:

@@ -52,6 +52,10 @@ def _is_instant(value: Any) -> bool:
         return False
 
 
+def _is_known_at(value: Any) -> bool:
+    return value is None or _is_instant(value)  # the first lakes' records have none
+
+
 def _is_amount(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and 0 <= value < _MOST)
 
@@ -88,7 +92,13 @@ BATCH: Shape = {
     "rows": _is_count,
     "cost_usd": _is_amount,
     "layout": {"*": _is_text},
-    "files": [{**_COUNTED, **dict.fromkeys(("path", "dataset", "market"), _is_text)}],
+    "files": [
+        {
+            **_COUNTED,
+            **dict.fromkeys(("path", "dataset", "market"), _is_text),
+            **dict.fromkeys(("first_available_at", "last_available_at"), _is_known_at),
+        }
+    ],
 }
 #: ``derived/state/<market>.json``
 STATE: Shape = {
@@ -96,6 +106,7 @@ STATE: Shape = {
     "known_at": _is_instant,
     "files": [_is_text],
     "tables": {"*": _COUNTED},
+    "superseded": {"*": {**_COUNTED, "superseded_at": _is_instant}},
 }
 #: ``hydra.duckdb.json``
 DATABASE: Shape = {**_FILE, "built_at": _is_instant, "rows": {"*": _is_count}}

@@ -201,7 +201,10 @@ def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
 def _derived(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     expected: dict[str, Any] = {}
     for record in sorted(lake.state_record("*").parent.glob("*.json")):
-        expected |= lake.state(record.stem).get("tables", {})
+        state = lake.state(record.stem)
+        expected |= state.get("tables", {})
+        superseded = state.get("superseded", {}).items()  # of which none needs to be there
+        expected |= {path: about for path, about in superseded if (lake.root / path).exists()}
     for wrong in _against(lake, lake.derived, expected, "no derivation made it", thorough):
         yield Wrong(wrong.path, f"{wrong.reason}: hydra derive makes it anew")
 

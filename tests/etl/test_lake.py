@@ -231,7 +231,7 @@ def test_time_does_not_go_back(lake: Lake) -> None:
     [
         (
             "derived/state/HE.json",
-            {"known_at": NOW.isoformat(), "code": "", "files": [], "tables": {}},
+            {"known_at": NOW.isoformat(), "code": "", "files": [], "tables": {}, "superseded": {}},
         ),
         ("hydra.duckdb.json", {"built_at": NOW.isoformat(), "sha256": "", "rows": {}}),
     ],
