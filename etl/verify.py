@@ -114,7 +114,9 @@ def repair(lake: Lake, now: datetime) -> list[Wrong]:
     LakeError
         A file cannot be read or moved for a reason that lies outside of it.
     """
-    found = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
+    wrong_ones = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
+    # What a run before has set aside is gone, and its reason stands.
+    found = [wrong for wrong in wrong_ones if not _is_aside(lake, wrong.path)]
     landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
     for wrong in found:
         batch, file = landed.get(wrong.path, ({}, {}))
@@ -156,6 +158,12 @@ def set_aside(lake: Lake) -> list[str]:
     return lines
 
 
+def _is_aside(lake: Lake, path: str) -> bool:
+    """Whether a file was set aside and none stands in its place again."""
+    record = lake.root / _SET_ASIDE / f"{path}.json"
+    return record.exists() and not (lake.root / path).exists()
+
+
 def _set_aside(lake: Lake, path: str, record: Mapping[str, Any]) -> None:
     source, target = lake.root / path, lake.root / _SET_ASIDE / path
     write_whole(target.with_name(target.name + ".json"), json.dumps(record, indent=1) + "\n")
@@ -193,8 +201,7 @@ def _landed(lake: Lake) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     recorded = {file["path"]: file for _, file in _landed(lake)}
-    aside = {path for path in recorded if (lake.root / _SET_ASIDE / f"{path}.json").exists()}
-    expected = {p: f for p, f in recorded.items() if p not in aside or (lake.root / p).exists()}
+    expected = {path: file for path, file in recorded.items() if not _is_aside(lake, path)}
     yield from _against(lake, lake.raw, expected, "no landing brought it", thorough)
 
 
