@@ -32,7 +32,7 @@ def put(lake: Lake, now: datetime, *values: int, anew: bool = False) -> Path:
             months.forget()
         if values:
             months.write("chain_v1", 2025, 3, pl.DataFrame({"x": values}))
-        months.commit({"known_at": now.isoformat()}, now)
+        months.commit({"code": "", "known_at": now.isoformat(), "files": []}, now)
     (file,) = derived_files(lake, "chain_v1")
     return file
 
@@ -74,7 +74,7 @@ def test_a_superseded_file_stays_a_week_as_it_was(lake: Lake) -> None:
 
 def test_what_the_last_database_shows_stays_however_old_it_is(lake: Lake) -> None:
     old = put(lake, NOW, 1)
-    built = {"built_at": (NOW + DAY / 2).isoformat(), "rows": {}}
+    built = {"built_at": (NOW + DAY / 2).isoformat(), "sha256": "", "rows": {}}
     lake.database_record.write_text(json.dumps(built))
     new = put(lake, NOW + DAY, 1, 2)
     put(lake, NOW + 9 * KEPT)
@@ -112,7 +112,7 @@ def test_what_is_made_anew_supersedes_every_month(lake: Lake) -> None:
         months = Months(lake, "HE")
         for month in (1, 2):
             months.write("chain_v1", 2025, month, pl.DataFrame({"x": [month]}))
-        months.commit({"known_at": NOW.isoformat()}, NOW)
+        months.commit({"code": "", "known_at": NOW.isoformat(), "files": []}, NOW)
     before = stored(lake)
     new = put(lake, NOW + DAY, 3, anew=True)
     assert derived_files(lake, "chain_v1") == [new]
