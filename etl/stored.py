@@ -10,6 +10,7 @@ those files, so that they stay for its readers until ``KEPT`` later.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,24 @@ import polars as pl
 
 from etl.lake import Lake, write_rows, write_whole
 
-__all__ = ["KEPT", "Months", "derived_files"]
+__all__ = ["KEPT", "Months", "derived_files", "derived_tables"]
 
 #: How long a superseded file stays, for readers with an older database open.
 KEPT = timedelta(days=7)
 
 
+def derived_tables(lake: Lake) -> defaultdict[str, list[Path]]:
+    """Table → its months in force, of all markets, in a stable order."""
+    found: defaultdict[str, list[Path]] = defaultdict(list)
+    for record in sorted(lake.state_record("*").parent.glob("*.json")):
+        for path in sorted(lake.state(record.stem).get("tables", ())):
+            found[path.split("/")[1].removeprefix("table=")].append(lake.root / path)
+    return found
+
+
 def derived_files(lake: Lake, table: str) -> list[Path]:
     """The months in force of a derived table, all markets, in a stable order."""
-    folder = f"derived/table={table}/"
-    states = [lake.state(path.stem) for path in lake.state_record("*").parent.glob("*.json")]
-    paths = (path for state in states for path in state.get("tables", ()))
-    return sorted(lake.root / path for path in paths if path.startswith(folder))
+    return derived_tables(lake)[table]
 
 
 class Months:
