@@ -105,7 +105,7 @@ def derive_markets(
     failures = []
     for code, plan in plans.items():
         if not plan.tasks:
-            yield _commit(code, plan)
+            yield _commit(code, plan, now)
     for ended in (on or InProcess()).run(compute, tasks, light=sessions <= MOST_SESSIONS):
         code = ended.task.market.code
         plan = plans[code]
@@ -119,7 +119,7 @@ def derive_markets(
             if len(tasks) > 1:
                 progress(f"{ended.task}: derived, {done:,} of {sessions:,} sessions done")
         if len(plan.made) + len(plan.failed) == len(plan.tasks):
-            yield _commit(code, plan)
+            yield _commit(code, plan, now)
     if failures:
         first = failures[0]
         more = f" and {len(failures) - 1:,} tasks more" if len(failures) > 1 else ""
@@ -136,11 +136,6 @@ def current_at(lake: Lake, market: Market) -> datetime | None:
     if state.get("failed"):
         return None
     return datetime.fromisoformat(state["known_at"])
-
-
-def derived_files(lake: Lake, table: str) -> list[Path]:
-    """The stored months of a derived table, all markets, in a stable order."""
-    return sorted(lake.derived.glob(f"table={table}/market=*/year=*/month=*/rows.parquet"))
 
 
 def _reason(error: Exception | None) -> str:
@@ -172,7 +167,7 @@ def _plan(lake: Lake, market: Market, now: datetime) -> _Plan:
     if months.state.get("code") != code or not done <= names or not months.is_whole():
         months.forget()
         done = set()
-    kept = months.state.get("spans", {})
+    kept = months.state.get("spans") or {}
     spans = {
         dataset: {
             name: Span.of_json(kept[name]) if name in kept else windows.read(lake.root / name)
@@ -181,7 +176,7 @@ def _plan(lake: Lake, market: Market, now: datetime) -> _Plan:
         for dataset, paths in files.items()
         if dataset not in COT_DATASETS  # of which nothing is derived
     }
-    sessions = {date.fromisoformat(day) for day in months.state.get("failed", ())}
+    sessions = {date.fromisoformat(day) for day in months.state.get("failed") or ()}
     sessions |= _affected(lake, market, spans, done, months.state.get("known_at"), now)
     tasks = [
         _task(lake, market, tuple(part), spans, months, now) for part in _parts(sorted(sessions))
@@ -286,14 +281,12 @@ def _task(
     )
 
 
-def _commit(code: str, plan: _Plan) -> Derived:
+def _commit(code: str, plan: _Plan, now: datetime) -> Derived:
+    """Put what a market's tasks made in place."""
     for made in plan.made:
         for staged in made.files:
             plan.months.put(staged)
-    if plan.failed:
-        failed = sorted(day for task in plan.failed for day in task.sessions)
-        plan.state["failed"] = [day.isoformat() for day in failed]
-    plan.months.commit(plan.state)
-    failed_sessions = sum(len(task.sessions) for task in plan.failed)
-    sessions = sum(len(task.sessions) for task in plan.tasks) - failed_sessions
-    return Derived(code, sessions, sum(made.rows for made in plan.made))
+    failed = sorted(day for task in plan.failed for day in task.sessions)
+    plan.months.commit({**plan.state, "failed": [day.isoformat() for day in failed]}, now)
+    sessions = sum(len(task.sessions) for task in plan.tasks)
+    return Derived(code, sessions - len(failed), sum(made.rows for made in plan.made))

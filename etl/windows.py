@@ -5,10 +5,10 @@ A file's span is kept once it has been read, so that a run opens the footers of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,33 +20,22 @@ __all__ = ["Span", "live", "read", "within"]
 
 
 class Span(NamedTuple):
-    """Of the rows of a file: when the first and the last became known, how many they are."""
+    """What a raw file's rows reach over."""
 
-    first: datetime
-    last: datetime
+    first: datetime  # when the first of them became known
+    last: datetime  # when the last did
+    expiration: datetime  # the latest at which a definition in it expires, LATEST if there is none
     rows: int
-    #: The latest instant at which a definition in it expires; ``LATEST`` for what is none.
-    expiration: datetime = LATEST
 
     def to_json(self) -> list[str | int]:
-        """The span as JSON keeps it."""
-        return [
-            self.first.isoformat(),
-            self.last.isoformat(),
-            self.rows,
-            self.expiration.isoformat(),
-        ]
+        """The span as a record keeps it."""
+        return [*(instant.isoformat() for instant in self[:3]), self.rows]
 
     @classmethod
-    def of_json(cls, kept: Iterable[str | int]) -> Span:
+    def of_json(cls, kept: Sequence[Any]) -> Span:
         """The span that ``to_json`` gave."""
-        first, last, rows, expiration = kept
-        return cls(
-            datetime.fromisoformat(str(first)),
-            datetime.fromisoformat(str(last)),
-            int(rows),
-            datetime.fromisoformat(str(expiration)),
-        )
+        first, last, expiration = map(datetime.fromisoformat, kept[:3])
+        return cls(first, last, expiration, kept[3])
 
 
 def read(path: Path) -> Span:
@@ -59,9 +48,9 @@ def read(path: Path) -> Span:
         about = pq.read_metadata(path)
     except (OSError, pa.ArrowException):
         month = datetime.combine(month_of(path), time(0), UTC)
-        return Span(month, month, 0)
+        return Span(month, month, LATEST, 0)
     first, last = _bounds(about, "available_at")
-    return Span(first, last, about.num_rows, _bounds(about, "expiration")[1])
+    return Span(first, last, _bounds(about, "expiration")[1], about.num_rows)
 
 
 def within(spans: Mapping[str, Span], since: datetime, until: datetime) -> list[str]:
