@@ -113,49 +113,62 @@ quotes as (
 ),
 
 -- Of one instant a final value goes before a preliminary one, then the price rounded to the
--- clearing tick (flag bit 2 not set), then the newest.  An intraday price (flag bit 3) is no
--- settlement, and a vendor's statistic without a session counts for none; a chain file's is of
--- its stamp, or of the session before a weekend's.
-stat_vintages as (
+-- clearing tick (flag bit 2 not set), then the newest: of two, the one with the greater place
+-- counts.  An intraday price (flag bit 3) is no settlement.
+placed_stats as (
+    select
+        instrument_id, stat_type, ref_date, price, quantity, is_final, is_deleted, as_of,
+        available_at, if(source like 'chain-%', 'snapshot', 'stream') as feed,
+        row_number() over (
+            order by
+                available_at, coalesce(is_final, false), -coalesce(stat_flags, 0), sequence,
+                ingested_at
+        ) as place
+    from raw.option_stat
+    where stat_type in (3, 6, 9) and (is_final is null or coalesce(stat_flags, 0) & 8 = 0)
+),
+
+-- A settlement counts for its own session, the others for ten days.  A vendor's statistic
+-- without a session counts for none; a chain file's is of its stamp, or of the session before a
+-- weekend's.
+spine_dates as materialized (
+    select s.spine_id, s.as_of, s.session_date, s.session_date - back.days::integer as ref_date
+    from spine as s
+    cross join range(11) as back (days)
+    where s.feed = 'stream'
+),
+
+counting_stats as (
+    select s.spine_id, t.instrument_id, t.stat_type, t.ref_date as counts_for, t.place
+    from spine_dates as s
+    join placed_stats as t on s.ref_date = t.ref_date and s.as_of >= t.available_at
+    where t.feed = 'stream' and (t.stat_type <> 3 or s.ref_date = s.session_date)
+    union all
     select
         s.spine_id, t.instrument_id, t.stat_type,
-        if(
-            t.source like 'chain-%',
-            least(coalesce(t.ref_date, s.session_date), s.session_date),
-            t.ref_date
-        ) as counts_for,
-        arg_max(
-            struct_pack(
-                price := t.price, quantity := t.quantity, is_final := t.is_final,
-                is_deleted := t.is_deleted, as_of := t.as_of, known := t.available_at
-            ),
-            row(
-                t.available_at, coalesce(t.is_final, false), -coalesce(t.stat_flags, 0),
-                t.sequence, t.ingested_at
-            )
-        ) as stat
+        least(coalesce(t.ref_date, s.session_date), s.session_date) as counts_for,
+        t.place
     from spine as s
-    join raw.option_stat as t on t.available_at <= s.as_of
+    join placed_stats as t on t.available_at between s.quotes_from and s.as_of
     where
-        t.stat_type in (3, 6, 9)
-        and (t.is_final is null or coalesce(t.stat_flags, 0) & 8 = 0)
-        and counts_for between s.session_date - if(t.stat_type = 3, 0, 10) and s.session_date
-        and if(
-            t.source like 'chain-%',
-            t.available_at between s.quotes_from and s.as_of,
-            s.feed = 'stream'
-        )
-    group by s.spine_id, t.instrument_id, t.stat_type, counts_for
+        t.feed = 'snapshot'
+        and counts_for >= s.session_date - if(t.stat_type = 3, 0, 10)
+),
+
+stat_vintages as (
+    select spine_id, instrument_id, stat_type, counts_for, max(place) as place
+    from counting_stats
+    group by spine_id, instrument_id, stat_type, counts_for
 ),
 
 stats as (
     select
         spine_id, instrument_id,
-        arg_max(stat, counts_for) filter (where stat_type = 3) as settlement,
-        arg_max(stat, counts_for) filter (where stat_type = 6) as volume,
-        arg_max(stat, counts_for) filter (where stat_type = 9) as open_interest
+        arg_max(place, counts_for) filter (where stat_type = 3) as settlement,
+        arg_max(place, counts_for) filter (where stat_type = 6) as volume,
+        arg_max(place, counts_for) filter (where stat_type = 9) as open_interest
     from stat_vintages
-    where not coalesce(stat.is_deleted, false)
+    anti join (select place from placed_stats where is_deleted) as deleted using (place)
     group by spine_id, instrument_id
 ),
 
@@ -164,24 +177,27 @@ rows_known as (
         l.*,
         q.quote.bid as bid, q.quote.ask as ask, q.quote.as_of as quote_as_of,
         if(l.is_on_future, q.quote.underlying_price, null) as file_price,
-        t.settlement.price as settlement,
-        if(t.settlement.is_final, 'final', 'preliminary') as settlement_status,
-        t.open_interest.quantity as open_interest,
-        t.open_interest.as_of as open_interest_as_of,
-        t.volume.quantity as volume, t.volume.as_of as volume_as_of,
+        t.price as settlement,
+        if(t.is_final, 'final', 'preliminary') as settlement_status,
+        i.quantity as open_interest,
+        i.as_of as open_interest_as_of,
+        v.quantity as volume, v.as_of as volume_as_of,
         greatest(
-            l.definition_known, q.quote.known, t.settlement.known, t.open_interest.known,
-            t.volume.known
+            l.definition_known, q.quote.known, t.available_at, i.available_at,
+            v.available_at
         ) as option_known,
-        if(l.price_source = 'quote', q.quote.known, t.settlement.known) as price_known
+        if(l.price_source = 'quote', q.quote.known, t.available_at) as price_known
     from listed as l
     left join quotes as q on l.spine_id = q.spine_id and l.instrument_id = q.instrument_id
-    left join stats as t on l.spine_id = t.spine_id and l.instrument_id = t.instrument_id
+    left join stats as n on l.spine_id = n.spine_id and l.instrument_id = n.instrument_id
+    left join placed_stats as t on n.settlement = t.place
+    left join placed_stats as i on n.open_interest = i.place
+    left join placed_stats as v on n.volume = v.place
     where
         case
-            when l.price_source = 'settlement' then t.settlement.price is not null
+            when l.price_source = 'settlement' then t.price is not null
             when l.feed = 'snapshot' then q.quote is not null
-            else q.quote is not null or t.open_interest.quantity > 0
+            else q.quote is not null or i.quantity > 0
         end
 ),
 
