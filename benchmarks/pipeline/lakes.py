@@ -11,8 +11,9 @@ alone, so a lake of fewer years is the end of a lake of more.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from etl.sources import Payload, conform
 from etl.sources.sample.noise import normal, uniform
 from mathlib import american
 
-__all__ = ["LAST_YEAR", "SIZES", "Size", "World", "market_files", "size"]
+__all__ = ["LAST_YEAR", "TINY", "Size", "World", "market_files", "parse", "sizes"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -65,35 +66,38 @@ class Size:
     def codes(self) -> list[str]:
         return [f"B{number:02d}" for number in range(1, self.markets + 1)]
 
-
-_TINY = {"months": 2, "expiries": 4, "strikes": 24}
-#: The lakes of a run: those asked for, and three that are made in seconds.
-SIZES: dict[str, Sequence[Size]] = {
-    "1x1": (Size("1x1", 1, 1),),
-    "4x5": (Size("4x5", 4, 5),),
-    "20x10": (Size("20x10", 20, 10),),
-    "tiny": (
-        Size("1x1 tiny", 1, 1, **_TINY),
-        Size("2x1 tiny", 2, 1, **_TINY),
-        Size("2x2 tiny", 2, 2, **_TINY),
-    ),
-}
+    @property
+    def words(self) -> str:
+        """All of it in one word, which ``parse`` reads."""
+        return "-".join(map(str, astuple(self)))
 
 
-def size(name: str) -> Sequence[Size]:
-    """The sizes that a word names: one of ``SIZES``, or any ``MARKETSxYEARS``.
+#: The lakes that are asked for by name; others by ``MARKETSxYEARS``.
+TINY = (Size("1x1 tiny", 1, 1, 1, 3, 16), Size("2x1 tiny", 2, 1, 1, 3, 16))
+
+
+def sizes(text: str) -> tuple[Size, ...]:
+    """The sizes that a person asks for: ``tiny``, or some ``MARKETSxYEARS``.
 
     Raises
     ------
     ValueError
-        It names none.
+        A word is neither.
     """
-    if name in SIZES:
-        return SIZES[name]
-    n_markets, by, n_years = name.partition("x")
-    if not (by and n_markets.isdigit() and n_years.isdigit() and 0 < int(n_years) <= 12):
-        raise ValueError(f"{name!r} is no size: {', '.join(SIZES)}, or markets x years, as 2x3")
-    return (Size(name, int(n_markets), int(n_years)),)
+    if text == "tiny":
+        return TINY
+    found = []
+    for word in text.split():
+        if not re.fullmatch(r"[1-9]\d?x([1-9]|1[0-2])", word):
+            raise ValueError(f"{word!r} is no size: tiny, or markets x years, as 4x5")
+        found.append(Size(word, *map(int, word.split("x"))))
+    return tuple(found)
+
+
+def parse(words: str) -> Size:
+    """The size whose ``words`` these are."""
+    name, *numbers = words.split("-")
+    return Size(name, *map(int, numbers))
 
 
 def market_files(size: Size, folder: Path) -> dict[str, Market]:

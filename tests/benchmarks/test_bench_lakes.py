@@ -9,15 +9,15 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from benchmarks.pipeline.lakes import LAST_YEAR, SIZES, Size, World, market_files, size
+from benchmarks.pipeline.lakes import LAST_YEAR, TINY, Size, World, market_files, parse, sizes
 
-TINY = Size("one tiny month", 1, 1, months=1, expiries=3, strikes=8)
+ONE = Size("one tiny month", 1, 1, months=1, expiries=3, strikes=8)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    (market,) = market_files(TINY, tmp_path_factory.mktemp("markets")).values()
-    return World(market, TINY)
+    (market,) = market_files(ONE, tmp_path_factory.mktemp("markets")).values()
+    return World(market, ONE)
 
 
 def frames(world: World, *runs: range) -> dict[str, pl.DataFrame]:
@@ -40,12 +40,12 @@ def test_a_month_has_the_same_rows_session_by_session(world: World) -> None:
 def test_a_session_has_every_expiry_strike_and_right_once(world: World) -> None:
     (month,) = world.months()
     quotes = frames(world, month)["option_quote"]
-    assert quotes.height == len(month) * TINY.expiries * TINY.strikes * 2
+    assert quotes.height == len(month) * ONE.expiries * ONE.strikes * 2
     assert quotes.select("available_at", "contract").is_unique().all()
 
 
 def test_years_are_as_dense_as_lean_hogs(tmp_path: Path) -> None:
-    (year,) = SIZES["1x1"]
+    (year,) = sizes("1x1")
     (market,) = market_files(year, tmp_path).values()
     sessions = [session for month in World(market, year).months() for session in month]
     assert 245 <= len(sessions) <= 255
@@ -61,7 +61,13 @@ def test_nothing_is_known_before_its_session_or_after_its_download(world: World)
 
 
 def test_a_size_is_markets_by_years() -> None:
-    assert size("3x2") == (Size("3x2", 3, 2),)
-    assert size("3x2")[0].codes == ["B01", "B02", "B03"]
-    with pytest.raises(ValueError, match="'big' is no size: 1x1, 4x5, 20x10, tiny, or markets"):
-        size("big")
+    assert sizes("1x1 3x2") == (Size("1x1", 1, 1), Size("3x2", 3, 2))
+    assert sizes("3x2")[0].codes == ["B01", "B02", "B03"]
+    assert sizes("tiny") == TINY
+    with pytest.raises(ValueError, match="'big' is no size: tiny, or markets x years, as 4x5"):
+        sizes("big")
+
+
+def test_a_size_goes_to_another_process_in_a_word() -> None:
+    for one in (*TINY, *sizes("20x10")):
+        assert parse(one.words) == one
