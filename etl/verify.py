@@ -22,10 +22,10 @@ import polars as pl
 import pyarrow
 import pyarrow.parquet
 
-from etl import engine
+from etl import engine, records
 from etl.errors import LakeError, refusal
 from etl.export import open_database
-from etl.lake import Lake, fingerprint, make_folder, read_record, sync_folder, write_whole
+from etl.lake import Lake, fingerprint, make_folder, sync_folder, write_whole
 
 __all__ = ["Wrong", "guarded", "refuse_wrong", "repair", "set_aside", "verify"]
 
@@ -114,7 +114,9 @@ def repair(lake: Lake, now: datetime) -> list[Wrong]:
     LakeError
         A file cannot be read or moved for a reason that lies outside of it.
     """
-    found = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
+    wrong_ones = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
+    # What a run before has set aside is gone, and its reason stands.
+    found = [wrong for wrong in wrong_ones if not _is_aside(lake, wrong.path)]
     landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
     for wrong in found:
         batch, file = landed.get(wrong.path, ({}, {}))
@@ -137,22 +139,29 @@ def set_aside(lake: Lake) -> list[str]:
     landed = list(_landed(lake))
     lines = []
     for path in sorted((lake.root / _SET_ASIDE).rglob("*.json")):
-        record = read_record(path)
-        if record["batch_id"] is None or (lake.root / record["path"]).exists():
+        record = records.read(path, records.REASON)
+        if record.get("batch_id") is None or (lake.root / record["path"]).exists():
             continue
         again = any(
-            batch["payload_sha256"] == record["payload_sha256"]
+            batch["payload_sha256"] == record.get("payload_sha256")
             and batch["ingested_at"] >= record["set_aside_at"]
             and batch["batch_id"] != record["batch_id"]
-            and file["dataset"] == record["dataset"]
+            and file["dataset"] == record.get("dataset")
             for batch, file in landed
         )
         if not again:
             lines.append(
-                f"{record['market']}: {record['rows']:,} rows of {record['dataset']} are missing "
-                f"since {record['path']} was set aside: land {record['description']} again"
+                f"{record.get('market')}: {record['rows'] or 0:,} rows of {record.get('dataset')} "
+                f"are missing since {record['path']} was set aside: "
+                f"land {record.get('description')} again"
             )
     return lines
+
+
+def _is_aside(lake: Lake, path: str) -> bool:
+    """Whether a file was set aside and none stands in its place again."""
+    record = lake.root / _SET_ASIDE / f"{path}.json"
+    return record.exists() and not (lake.root / path).exists()
 
 
 def _set_aside(lake: Lake, path: str, record: Mapping[str, Any]) -> None:
@@ -192,15 +201,17 @@ def _landed(lake: Lake) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     recorded = {file["path"]: file for _, file in _landed(lake)}
-    aside = {path for path in recorded if (lake.root / _SET_ASIDE / f"{path}.json").exists()}
-    expected = {p: f for p, f in recorded.items() if p not in aside or (lake.root / p).exists()}
+    expected = {path: file for path, file in recorded.items() if not _is_aside(lake, path)}
     yield from _against(lake, lake.raw, expected, "no landing brought it", thorough)
 
 
 def _derived(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     expected: dict[str, Any] = {}
     for record in sorted(lake.state_record("*").parent.glob("*.json")):
-        expected |= lake.state(record.stem).get("tables", {})
+        state = lake.state(record.stem)
+        expected |= state.get("tables", {})
+        superseded = state.get("superseded", {}).items()  # of which none needs to be there
+        expected |= {path: about for path, about in superseded if (lake.root / path).exists()}
     for wrong in _against(lake, lake.derived, expected, "no derivation made it", thorough):
         yield Wrong(wrong.path, f"{wrong.reason}: hydra derive makes it anew")
 
@@ -249,7 +260,7 @@ def _database_difference(lake: Lake) -> str | None:
         return "is gone" if lake.database_record.exists() else None
     if not lake.database_record.exists():
         return "has no record"
-    about = read_record(lake.database_record)
+    about = records.read(lake.database_record, records.DATABASE)
     if fingerprint(lake.database)["sha256"] != about["sha256"]:
         return "has changed since it was built"
     connection = open_database(lake.database)
