@@ -105,6 +105,28 @@ def create_feature(connection: duckdb.DuckDBPyConnection, file: sqlfiles.SqlFile
         raise LakeError(f"{file.path}: the SELECT and the header differ in {wrong}")
 
 
+def create_derived_view(
+    connection: duckdb.DuckDBPyConnection, file: sqlfiles.SqlFile, files: Sequence[str]
+) -> None:
+    """Create ``features.<name>`` over a table's derived files; typed and empty without any.
+
+    The market is taken from their folders, so that a question on one market opens no other's.
+    """
+    if files:
+        names = ", ".join(identifier(column.name) for column in file.columns)
+        hive = "hive_partitioning = true, hive_types = {'market': VARCHAR}"
+        body = f"select {names} from read_parquet([{', '.join(map(quoted, files))}], {hive})"
+    else:
+        body = _empty({column.name: column.type for column in file.columns})
+    connection.execute(f"create or replace view features.{file.name} as {body}")
+
+
+def _empty(types: Mapping[str, str]) -> str:
+    """A SELECT of no row."""
+    typed = ", ".join(f"null::{kind} as {identifier(name)}" for name, kind in types.items())
+    return f"select {typed} where false"
+
+
 def create_raw_views(
     connection: duckdb.DuckDBPyConnection,
     files: Mapping[str, Sequence[Path | str]],
@@ -134,8 +156,7 @@ def create_raw_views(
             body = f"select {names} from read_parquet({literal}, {hive}) where {condition}"
             body += "".join(f" and {_between(name, EARLIEST, _LAST)}" for name in _INSTANTS)
         else:
-            typed = ", ".join(f"null::{sql_type(t)} as {identifier(n)}" for n, t in columns.items())
-            body = f"select {typed} where false"
+            body = _empty({name: sql_type(dtype) for name, dtype in columns.items()})
         connection.execute(f"create or replace view {schema}.{dataset} as {body}")
 
 
