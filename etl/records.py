@@ -14,7 +14,10 @@ from typing import Any
 
 from etl.errors import LakeError, printable
 
-__all__ = ["BATCH", "DATABASE", "DAYS", "MARKER", "MOVES", "REACH", "REASON", "STATE", "read"]
+__all__ = [
+    *("BATCH", "BUILT", "DATABASE", "DAYS", "MARKER", "MOVES", "REACH", "REASON", "STATE"),
+    "read",
+]
 
 
 class Damaged(LakeError):
@@ -128,7 +131,15 @@ STATE: Shape = {
     "superseded": {"*": {**_COUNTED, "superseded_at": _is_instant}},
 }
 #: ``hydra.duckdb.json``
-DATABASE: Shape = {**_FILE, "built_at": _is_instant, "rows": {"*": _is_count}}
+DATABASE: dict[str, Shape] = {**_FILE, "built_at": _is_instant, "rows": {"*": _is_count}}
+#: The same, where it says what the database was built from; the first lakes' do not
+BUILT: Shape = {
+    **DATABASE,
+    "inputs": {
+        **dict.fromkeys(("code", "origin"), _is_text),
+        "markets": {"*": {"code": _is_text, "known_at": _is_instant, "files": [_is_text]}},
+    },
+}
 #: ``lake.json``
 MARKER: Shape = {"format": _is_count, "origin": _is_text}
 #: ``staging/<name>/moves.json``: pairs of places
