@@ -1,0 +1,198 @@
+"""The manifest of a lake in an object store: which object holds which of its files.
+
+An object is written once and its key never used again.  It lies under the file's own path, with
+hash and run before the suffix, so that ``raw`` stays hive-partitioned Parquet for any tool::
+
+    manifest.json
+    raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.<hash>-<run>.parquet
+    hydra.<hash>-<run>.duckdb
+
+What the manifest names is the lake, and a conditional put of it is the commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from etl.errors import LakeError
+from etl.lake import fingerprint
+from etl.objects import Store, each
+
+__all__ = ["KEY", "Entry", "Manifest", "fetch", "hollow", "is_hollow", "is_sealed", "put", "seal"]
+
+KEY = "manifest.json"
+FORMAT = 1
+
+_FOREIGN = "is not of a lake that this version reads: upgrade hydra-lake, or see to what wrote it"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of the lake, and the object that holds it."""
+
+    key: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All files of a lake at one generation."""
+
+    generation: int = 0  # 0 while the store holds no lake
+    run: str = ""  # which run committed it
+    by: str = ""  # process, host and instant, for a person
+    root: str = ""  # the folder whose files the database's views name
+    files: Mapping[str, Entry] = field(default_factory=dict)  # path below the lake → its object
+    gone: Mapping[str, str] = field(default_factory=dict)  # key that was dropped → when
+
+    def text(self) -> str:
+        """The JSON that is stored; equal manifests have the same."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=0, sort_keys=True) + "\n"
+
+    @classmethod
+    def parse(cls, text: bytes, where: object) -> Manifest:
+        """Read one.
+
+        Raises
+        ------
+        LakeError
+            It is none, or speaks of files outside of the lake.
+        """
+        try:
+            record: dict[str, Any] = json.loads(text)
+            files = {path: Entry(**about) for path, about in record.pop("files").items()}
+            sound = record.pop("format") == FORMAT and all(map(_is_inside, files))
+            made = cls(**record, files=files)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise LakeError(f"{where}/{KEY} {_FOREIGN}") from None
+        if not sound:
+            raise LakeError(f"{where}/{KEY} {_FOREIGN}")
+        return made
+
+
+def _is_inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and ".." not in parts
+
+
+def key_of(path: str, sha256: str, run: str) -> str:
+    """The key of a file's object."""
+    place = PurePosixPath(path)
+    return str(place.with_name(f"{place.stem}.{sha256[:16]}-{run}{place.suffix}"))
+
+
+def put(
+    store: Store,
+    run: str,
+    files: Mapping[str, Path],
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Entry]:
+    """Put files into the store, several at a time; nothing refers to their objects yet.
+
+    Parameters
+    ----------
+    run : the token of the run, which no other run has: the same file put twice is one object
+    files : path below the lake → where its content lies
+    progress : called with the number of files that are there
+
+    Returns
+    -------
+    dict
+        Path below the lake → what a manifest says of it.
+    """
+    made: dict[str, Entry] = {}
+
+    def one(item: tuple[str, Path]) -> None:
+        path, place = item
+        about = fingerprint(place)
+        entry = Entry(key_of(path, about["sha256"], run), **about)
+        store.upload(place, entry.key)
+        made[path] = entry
+
+    each(one, files.items(), progress)
+    return made
+
+
+def fetch(
+    store: Store,
+    entries: Mapping[Path, Entry],
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Bring objects into the places of their files, each whole or not at all, several at a time.
+
+    Parameters
+    ----------
+    entries : place → what the manifest says of its file
+    progress : called with the number of files that are there
+
+    Raises
+    ------
+    LakeError
+        An object is gone or is not what was put there, or a file cannot be written.
+    """
+
+    def one(item: tuple[Path, Entry]) -> None:
+        place, entry = item
+        part = place.with_name(f"{place.name}.{os.getpid()}.part")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not (_bring(store, entry, part) or _bring(store, entry, part)):  # cut on its way
+                raise LakeError(
+                    f"{store.address}/{entry.key} is gone or has changed since it was put there: "
+                    "bring it back from a version or a copy of the bucket"
+                )
+            seal(part, entry)
+            os.replace(part, place)
+        except OSError as error:
+            raise LakeError(f"cannot write {place}: {error.strerror or error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    each(one, entries.items(), progress)
+
+
+def _bring(store: Store, entry: Entry, part: Path) -> bool:
+    try:
+        return store.download(entry.key, part) == entry.sha256
+    except FileNotFoundError:
+        return False
+
+
+def seal(place: Path, entry: Entry) -> None:
+    """Mark a file as the one that an entry speaks of: by its time, which no other file has."""
+    os.utime(place, ns=(0, _seal(entry)))
+
+
+def is_sealed(place: Path, entry: Entry) -> bool:
+    """Whether a file is as ``seal`` left it; one that was written since has another time."""
+    try:
+        return place.stat().st_mtime_ns == _seal(entry)
+    except FileNotFoundError:
+        return False
+
+
+def _seal(entry: Entry) -> int:
+    return 1 + int(entry.sha256[:14], 16)  # nanoseconds since 1970: up to 2.3 years
+
+
+def hollow(place: Path, size: int) -> None:
+    """Stand in for a file that is not fetched: its name and size are there, no byte of it is."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    with open(place, "wb") as file:
+        file.truncate(size)
+    os.utime(place, ns=(0, 0))
+
+
+def is_hollow(place: Path) -> bool:
+    """Whether ``hollow`` made a file."""
+    try:
+        return place.stat().st_mtime_ns == 0
+    except FileNotFoundError:
+        return False
