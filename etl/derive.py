@@ -72,6 +72,7 @@ def derive(
         for name, paths in files.items()
     }
     last_known_at = datetime.fromisoformat(state["known_at"]) if state else _EPOCH
+    lake.fetch(path for paths in files.values() for path in paths)
     rows = 0
     connection = engine.connect(spill=lake.spill)
     try:

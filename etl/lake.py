@@ -28,7 +28,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -195,6 +195,40 @@ class Lake:
             instants.append(read_record(self.database_record)["built_at"])
         return max(map(datetime.fromisoformat, instants), default=None)
 
+    @property
+    def name(self) -> str:
+        """Where the lake lies, for a person."""
+        return str(self.root)
+
+    def bring(self, *, whole: bool = True) -> None:
+        """Make ``root`` hold the newest of the lake, for a reader; on a disk it does.
+
+        Parameters
+        ----------
+        whole : whether all files are wanted, or the records alone and ``fetch`` says what else
+        """
+
+    def fetch(self, paths: Iterable[Path]) -> None:
+        """Make sure that the content of files is at hand before they are opened."""
+
+    def has(self, path: Path) -> bool:
+        """Whether the content of a file that lies in its place is at hand."""
+        return True
+
+    @contextmanager
+    def held(self, *, whole: bool = True) -> Iterator[None]:
+        """Bring the lake as ``bring`` does, keep other machines' writers out, publish at the end.
+
+        Raises
+        ------
+        LakeBusy
+            Another machine is writing, or has committed in the meantime.
+        """
+        yield
+
+    def publish(self) -> None:
+        """Make what has been committed visible to other machines; the caller holds the lake."""
+
     @contextmanager
     def writing(self, now: datetime) -> Iterator[None]:
         """Hold the lake's only write lock; finish or drop what a killed writer left.
@@ -318,6 +352,25 @@ class Lake:
             for part in self.root.glob(pattern):
                 if part.is_file():
                     _drop(part)
+
+
+def lake_at(place: str | Path, tell: Callable[[str], None] = lambda line: None) -> Lake:
+    """The lake in a folder, or at an address of an object store: ``s3://bucket/prefix``.
+
+    Parameters
+    ----------
+    tell : called with a line for a person when much goes to or fro
+
+    Raises
+    ------
+    BadInput
+        It is no place for a lake.
+    """
+    if "://" not in str(place):
+        return Lake(Path(place))
+    from etl import remote
+
+    return remote.at(str(place), tell)
 
 
 def month_of(path: Path) -> date:

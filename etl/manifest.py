@@ -183,6 +183,8 @@ def _seal(entry: Entry) -> int:
 
 def hollow(place: Path, size: int) -> None:
     """Stand in for a file that is not fetched: its name and size are there, no byte of it is."""
+    if is_hollow(place) and place.stat().st_size == size:
+        return
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     with open(place, "wb") as file:

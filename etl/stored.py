@@ -52,6 +52,7 @@ class Months:
         path = self._staged.get(place, place)
         if path is place and str(place.relative_to(self._lake.root)) not in self._files:
             return None
+        self._lake.fetch([path])
         return pl.read_parquet(path, hive_partitioning=False, glob=False)
 
     def write(self, table: str, year: int, month: int, rows: pl.DataFrame) -> None:
