@@ -406,6 +406,7 @@ def daily(
                     jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
             except VendorError as error:  # what has landed is of use without the reports
                 failed = error
+        lake.publish()  # what was paid for is there, whatever comes of the rest
         _derive(obj, ())
         _build(obj)
     findings = checks.findings(checks.kept(lake, now))
@@ -517,6 +518,8 @@ def _download(
             obj["lake"], plan, by_code, ask, obj["now"], report, by_month=by_month, keep=keep
         ):
             done.append(step)
+            if by_month:
+                obj["lake"].publish()
             progress.step(step.line())
     logger.info(downloads.summary(done))
 
@@ -766,9 +769,10 @@ def check(obj: dict[str, Any], strict: bool, file_format: str, repair: bool) -> 
     from etl import checks
 
     lake, now = obj["lake"], obj["now"]
+    lake.bring()
     results = checks.look(lake, now)
     try:
-        with lake.writing(now):
+        with lake.held(whole=False), lake.writing(now):
             checks.keep(lake, results, now)
     except (LakeBusy, LakeError) as error:  # to look needs no lock, and no right to write
         logger.warning(f"not kept in quality.checks: {error}")
@@ -789,13 +793,16 @@ def _repair(obj: dict[str, Any]) -> None:
     from etl import verify
 
     lake = obj["lake"]
-    with lake.writing(obj["now"]):
+    with lake.held(), lake.writing(obj["now"]):
         wrong = verify.repair(lake, obj["now"])
         missing = verify.set_aside(lake)
+        swept = lake.sweep()
     for found in wrong:
         click.echo(f"set aside {found.line()}")
     if not wrong:
         click.echo("nothing to set aside")
+    if swept:
+        click.echo(f"removed {swept:,} objects that no run refers to")
     for line in missing:
         logger.warning(line)
     if wrong:
@@ -1077,7 +1084,7 @@ def _summary(obj: dict[str, Any], file_format: str = "table") -> None:
     found = held.look(lake)
     if file_format == "table":
         note = _SAMPLE_NOTE if lake.origin == "sample" else "vendor data"
-        click.echo(printable(f"{lake.root}: {note}"))
+        click.echo(printable(f"{lake.name}: {note}"))
         for line in found.lines():
             click.echo(printable(line))
         show.show(found.COLUMNS, found.holdings)

@@ -229,6 +229,17 @@ class Lake:
     def publish(self) -> None:
         """Make what has been committed visible to other machines; the caller holds the lake."""
 
+    def mend(self) -> list[tuple[str, str]]:
+        """Bring anew what is not as it was brought; path and reason of what cannot be brought."""
+        return []
+
+    def sweep(self) -> int:
+        """Remove what runs that were killed put where nothing refers to it; how much that was.
+
+        The caller holds the lake.
+        """
+        return 0
+
     @contextmanager
     def writing(self, now: datetime) -> Iterator[None]:
         """Hold the lake's only write lock; finish or drop what a killed writer left.

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 import duckdb
 
-from etl import engine, lease, manifest, sqlfiles
+from etl import engine, lease, manifest, sqlfiles, verify
 from etl.errors import HydraError, LakeBusy, LakeError
 from etl.lake import Lake, fingerprint, read_record, write_whole
 from etl.manifest import Entry, Manifest
@@ -155,6 +155,28 @@ class RemoteLake(Lake):
             for path, entry in made.items():
                 manifest.hollow(self.root / path, entry.bytes)
 
+    def mend(self) -> list[tuple[str, str]]:
+        stored = {key: size for key, size, _ in self.store.list()}
+        with self._locked():
+            brought = self._brought()
+            lost = {path: e for path, e in brought.files.items() if stored.get(e.key) != e.bytes}
+            damaged = [
+                self.root / path
+                for path, entry in brought.files.items()
+                if path not in lost and self._is_damaged(path, entry, brought)
+            ]
+            self._fetch(damaged)
+        return [(path, f"{self.name}/{entry.key} is gone or cut") for path, entry in lost.items()]
+
+    def sweep(self) -> int:
+        (writer,) = self._writer
+        named = {manifest.KEY, lease.KEY, *writer.base.gone}
+        named |= {entry.key for entry in writer.base.files.values()}
+        before = datetime.now(UTC) - _GRACE  # a later one may be of a run that is under way
+        over = [key for key, _, at in self.store.list() if key not in named and at < before]
+        self.store.delete(over)
+        return len(over)
+
     # What follows is called under the lock of the copy.
 
     def _sync(self, whole: bool) -> tuple[Manifest, dict[str, str] | None]:
@@ -165,13 +187,24 @@ class RemoteLake(Lake):
         """
         found = self.store.read(manifest.KEY)
         newest = Manifest.parse(found[0], self.name) if found else Manifest()
-        if self._is_unpublished(newest):
-            self.tell(f"{self.name}: going on with what a run here did not get to put there")
-            if whole:
-                self._fetch(filter(manifest.is_hollow, self._paths()))
-        else:
+        if not self._goes_on(newest):
             self._reset(newest, whole)
+        elif whole:
+            self._fetch(filter(manifest.is_hollow, self._paths()))
         return newest, found[1] if found else None
+
+    def _goes_on(self, newest: Manifest) -> bool:
+        """Whether the copy holds a run's work on the newest manifest that is not in the store."""
+        if not self._is_unpublished(newest):
+            return False
+        try:
+            self._recover()
+            verify.refuse_wrong(self, derived=True)
+        except (HydraError, OSError):
+            self.tell(f"{self.name}: what a run here did not get to put there is damaged: left out")
+            return False
+        self.tell(f"{self.name}: going on with what a run here did not get to put there")
+        return True
 
     def _reset(self, newest: Manifest, whole: bool) -> None:
         for name in ("unpublished", "adopted.json"):
@@ -195,6 +228,16 @@ class RemoteLake(Lake):
         for place in self._paths():
             if self._below(place) not in newest.files:
                 place.unlink()
+
+    def _is_damaged(self, path: str, entry: Entry, brought: Manifest) -> bool:
+        """Whether a file that nobody has written since it was brought holds something else."""
+        place = self.root / path
+        if not manifest.is_sealed(place, entry):
+            return False
+        if brought.root != str(self.root) and place in (self.database, self.database_record):
+            about = read_record(self.database_record)  # of the database with views on this copy
+            return place == self.database and fingerprint(place)["sha256"] != about["sha256"]
+        return not _holds(place, entry)
 
     def _fetch(self, places: Iterable[Path]) -> None:
         brought = self._brought()

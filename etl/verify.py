@@ -61,11 +61,12 @@ def verify(lake: Lake) -> tuple[int, list[Wrong]]:
     LakeError
         A file cannot be read for a reason that lies outside of it.
     """
+    lost = [Wrong(path, reason) for path, reason in lake.mend()]
     count, found = _compare(lake)
     if found:
         lake.refuse_writer()
         count, found = _compare(lake)  # what a writer had under way is in place now
-    return count, found
+    return count, [*lost, *found]
 
 
 def refuse_wrong(lake: Lake, *, derived: bool = False) -> None:
@@ -114,6 +115,7 @@ def repair(lake: Lake, now: datetime) -> list[Wrong]:
     LakeError
         A file cannot be read or moved for a reason that lies outside of it.
     """
+    lake.mend()
     found = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
     landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
     for wrong in found:
