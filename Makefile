@@ -22,7 +22,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test browser lint types fuzz bench-math bench-sabr bench-spine bench-quality bench-decode kill-points many-builds clean
+.PHONY: help env daily test browser lint types fuzz bench-math bench-sabr bench-spine bench-quality bench-people bench-decode kill-points many-builds clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -73,6 +73,9 @@ bench-spine: $(READY)  ## point-in-time joins beside DuckDB's, Polars' and panda
 
 bench-quality: $(READY)  ## what the checks catch of planted faults, and what they invent, into benchmarks/results
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality --date $(DATE)
+
+bench-people: $(READY)  ## from a clone to the first plot, the report, an export of ten million rows
+	@$(BIN)/python -m benchmarks.people --date $(DATE)
 
 bench-decode: $(READY)  ## DBN into Parquet beside the vendor's client, speed and memory, into benchmarks/results
 	@$(BIN)/python -m benchmarks.decode --date $(DATE)

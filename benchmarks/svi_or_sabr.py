@@ -32,11 +32,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from etl.calendars import sessions
-from etl.derive import derive, derived_files
+from etl.derive import derive
 from etl.lake import Lake
 from etl.landing import land
 from etl.market import Market, markets
 from etl.sources import chain, sample
+from etl.stored import derived_files
 from mathlib import _svi_solver, american, black76, sabr, svi
 
 Floats = NDArray[np.float64]

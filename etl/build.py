@@ -18,11 +18,11 @@ import duckdb
 import polars as pl
 
 from etl import checks, engine, reach, release, sqlfiles
-from etl.derive import derived_files
 from etl.errors import LakeError
 from etl.lake import Lake, fingerprint, make_folder, sync_file, write_whole
 from etl.market import Market
 from etl.schemas import DATASETS, UTC
+from etl.stored import derived_files
 
 #: Every DuckDB 1.x client reads this; the engine's own default would lock older ones out.
 STORAGE_VERSION = "v1.0.0"

@@ -91,7 +91,7 @@ def derive(
                 rows += _store(connection, months, file, chunk)
     finally:
         connection.close()
-    months.commit({"code": code, "known_at": now.isoformat(), "files": sorted(names)})
+    months.commit({"code": code, "known_at": now.isoformat(), "files": sorted(names)}, now)
     return Derived(market.code, len(sessions), rows)
 
 
@@ -103,11 +103,6 @@ def current_at(lake: Lake, market: Market) -> datetime | None:
     if state.get("code") != _code_hash(market) or state.get("files") != names:
         return None
     return datetime.fromisoformat(state["known_at"])
-
-
-def derived_files(lake: Lake, table: str) -> list[Path]:
-    """The stored months of a derived table, all markets, in a stable order."""
-    return sorted(lake.derived.glob(f"table={table}/market=*/year=*/month=*/rows.parquet"))
 
 
 def _code_hash(market: Market) -> str:

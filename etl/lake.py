@@ -4,12 +4,13 @@ Layout (``lake/README.md`` explains it to a person)::
 
     lake.json                     format and origin ("sample" or "vendor")
     raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.parquet
-    batches/<batch>.json          what each batch brought, with the hash of every file
+    batches/<batch>.json          what each batch brought, with the hash of every file and the
+                                  span in which its rows became known
     reach/<source>-<market>.json  the spans that a vendor was asked for and that have landed
     reach/days-<dataset>.json     what the vendor says of each day that was asked for
     checks/<instant>.parquet      what the checks found in one run
     downloads/                    vendors' files between their download and their landing
-    derived/table=…/market=…/year=…/month=…/rows.parquet, derived/state/<market>.json
+    derived/table=…/market=…/year=…/month=…/rows-<hash>.parquet, derived/state/<market>.json
     hydra.duckdb, hydra.duckdb.json, report.html, exports/
     set-aside/                    files that were damaged or foreign, each with the reason
 
@@ -36,6 +37,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from etl import records
 from etl.errors import BadInput, LakeBusy, LakeError
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ class Lake:
         """ "sample" or "vendor"; ``None`` while nothing has landed."""
         if not self.marker.exists():
             return None
-        marker = read_record(self.marker)
+        marker = records.read(self.marker, records.MARKER)
         if marker.get("format") != FORMAT or marker.get("origin") not in ORIGINS:
             raise LakeError(f"{self.marker} is not of a lake that this version reads: {marker}")
         return str(marker["origin"])
@@ -173,7 +175,8 @@ class Lake:
 
     def batch_records(self) -> list[dict[str, Any]]:
         """The record of every committed batch, oldest first."""
-        return [read_record(path) for path in sorted(self.batches.glob("*.json"))]
+        paths = sorted(self.batches.glob("*.json"))
+        return [records.read(path, records.BATCH) for path in paths]
 
     def state_record(self, market: str) -> Path:
         """Where the last derivation of a market left its record."""
@@ -182,18 +185,25 @@ class Lake:
     def state(self, market: str) -> dict[str, Any]:
         """That record; empty where there is none that can be read, since it can be made anew."""
         try:
-            return read_record(self.state_record(market))
+            record: dict[str, Any] = records.read(self.state_record(market), records.STATE)
+            return record
         except LakeError:
             return {}
 
     def last_run(self) -> datetime | None:
         """The latest instant at which anything landed, was derived or was built."""
-        instants = [record["ingested_at"] for record in self.batch_records()]
+        instants = [batch["ingested_at"] for batch in self.batch_records()]
         states = [self.state(path.stem) for path in self.state_record("*").parent.glob("*.json")]
         instants += [state["known_at"] for state in states if state]
-        if self.database_record.exists():
-            instants.append(read_record(self.database_record)["built_at"])
-        return max(map(datetime.fromisoformat, instants), default=None)
+        built_at = [at] if (at := self.built_at()) else []
+        return max([*map(datetime.fromisoformat, instants), *built_at], default=None)
+
+    def built_at(self) -> datetime | None:
+        """The instant of the last build; ``None`` where there is no database."""
+        if not self.database_record.exists():
+            return None
+        built = records.read(self.database_record, records.DATABASE)
+        return datetime.fromisoformat(built["built_at"])
 
     @property
     def name(self) -> str:
@@ -338,7 +348,7 @@ class Lake:
 
     def _move(self, folder: Path) -> None:
         targets: list[Path] = []
-        for staged, place in json.loads((folder / _MOVES).read_text(encoding="utf-8")):
+        for staged, place in records.read(folder / _MOVES, records.MOVES):
             source, target = self.root / staged, self.root / place
             inside = source.is_relative_to(self.root) and target.is_relative_to(self.root)
             if not inside or ".." in (*source.parts, *target.parts):
@@ -392,25 +402,6 @@ def month_of(path: Path) -> date:
 def _month(folder: Path) -> date:
     year, month = (part.split("=")[1] for part in folder.parts[-2:])
     return date(int(year), int(month), 1)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """One of the lake's JSON records.
-
-    Raises
-    ------
-    LakeError
-        It cannot be read, or is none.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LakeError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise LakeError(f"{path} is damaged ({error}): restore it from a backup") from error
-    if not isinstance(record, dict):
-        raise LakeError(f"{path} is damaged (it holds no record): restore it from a backup")
-    return record
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

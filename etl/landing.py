@@ -112,6 +112,8 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                         "path": str(file.place.relative_to(lake.root)),
                         "dataset": dataset,
                         "market": market,
+                        "first_available_at": file.first.isoformat(),
+                        "last_available_at": file.last.isoformat(),
                         **about,
                     }
                 )

@@ -17,8 +17,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from etl import records
 from etl.errors import LakeError
 from etl.lake import fingerprint
 from etl.objects import Store, each
@@ -27,8 +27,6 @@ __all__ = ["KEY", "Entry", "Manifest", "fetch", "hollow", "is_hollow", "is_seale
 
 KEY = "manifest.json"
 FORMAT = 1
-
-_FOREIGN = "is not of a lake that this version reads: upgrade hydra-lake, or see to what wrote it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +62,15 @@ class Manifest:
         LakeError
             It is none, or speaks of files outside of the lake.
         """
-        try:
-            record: dict[str, Any] = json.loads(text)
-            files = {path: Entry(**about) for path, about in record.pop("files").items()}
-            sound = record.pop("format") == FORMAT and all(map(_is_inside, files))
-            made = cls(**record, files=files)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise LakeError(f"{where}/{KEY} {_FOREIGN}") from None
-        if not sound:
-            raise LakeError(f"{where}/{KEY} {_FOREIGN}")
-        return made
+        record = records.parse(text, records.MANIFEST, f"{where}/{KEY}")
+        files = {path: Entry(**about) for path, about in record["files"].items()}
+        if record["format"] != FORMAT or not all(map(_is_inside, files)):
+            raise LakeError(
+                f"{where}/{KEY} is not of a lake that this version reads: upgrade hydra-lake, or "
+                "see to what wrote it"
+            )
+        known = {name: record[name] for name in ("generation", "run", "by", "root", "gone")}
+        return cls(**known, files=files)
 
 
 def _is_inside(path: str) -> bool:

@@ -14,6 +14,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from etl import records
 from etl.errors import LakeError
 from etl.lake import Lake, write_whole
 from etl.spans import Span, united
@@ -84,13 +85,10 @@ def _reach_file(lake: Lake, source: str, market: str) -> Path:
 
 def _spans(path: Path) -> dict[str, list[Span]]:
     read = datetime.fromisoformat
-    try:
-        return {
-            what: [(read(start), read(end)) for start, end in spans]
-            for what, spans in _load(path).items()
-        }
-    except (TypeError, ValueError):
-        raise _damaged(path) from None
+    return {
+        what: [(read(start), read(end)) for start, end in spans]
+        for what, spans in _load(path, records.REACH).items()
+    }
 
 
 def _days(path: Path) -> dict[date, Day]:
@@ -101,9 +99,9 @@ def _days(path: Path) -> dict[date, Day]:
                 date.fromisoformat(modified) if modified else None,
                 datetime.fromisoformat(seen),
             )
-            for day, (state, modified, seen) in _load(path).items()
+            for day, (state, modified, seen) in _load(path, records.DAYS).items()
         }
-    except (TypeError, ValueError):
+    except ValueError:  # a key is no day
         raise _damaged(path) from None
 
 
@@ -112,15 +110,13 @@ def _texts(day: Day) -> list[str | None]:
     return [day.condition, modified, day.seen_at.isoformat()]
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _load(path: Path, shape: records.Shape) -> dict[str, Any]:
+    if not path.exists():
         return {}
-    except ValueError:
+    try:
+        content: dict[str, Any] = records.read(path, shape)
+    except records.Damaged:
         raise _damaged(path) from None
-    if not isinstance(content, dict):
-        raise _damaged(path)
     return content
 
 

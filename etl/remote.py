@@ -27,9 +27,9 @@ from typing import Any, BinaryIO
 
 import duckdb
 
-from etl import engine, lease, manifest, sqlfiles, verify
+from etl import engine, lease, manifest, records, sqlfiles, verify
 from etl.errors import HydraError, LakeBusy, LakeError
-from etl.lake import Lake, fingerprint, read_record, write_whole
+from etl.lake import Lake, fingerprint, write_whole
 from etl.manifest import Entry, Manifest
 from etl.objects import Address, Changed, Store
 
@@ -235,7 +235,9 @@ class RemoteLake(Lake):
         if not manifest.is_sealed(place, entry):
             return False
         if brought.root != str(self.root) and place in (self.database, self.database_record):
-            about = read_record(self.database_record)  # of the database with views on this copy
+            about = records.read(
+                self.database_record, records.DATABASE
+            )  # of the database with views on this copy
             return place == self.database and fingerprint(place)["sha256"] != about["sha256"]
         return not _holds(place, entry)
 
@@ -255,7 +257,7 @@ class RemoteLake(Lake):
         manifest.fetch(self.store, {part: entry})
         if brought.root != str(self.root):
             _relocate(part, brought.root, self.root)
-            about = {**read_record(self.database_record), **fingerprint(part)}
+            about = {**records.read(self.database_record, records.DATABASE), **fingerprint(part)}
             write_whole(self.database_record, json.dumps(about, indent=1) + "\n")
             manifest.seal(self.database_record, brought.files[self._below(self.database_record)])
         manifest.seal(part, entry)
@@ -356,7 +358,7 @@ class RemoteLake(Lake):
         path = self._copy / "adopted.json"
         if not path.exists():
             return {}
-        return {name: Entry(**about) for name, about in read_record(path).items()}
+        return {name: Entry(**about) for name, about in records.read(path, records.OBJECTS).items()}
 
     def _paths(self) -> list[Path]:
         """The files of the copy that are the lake's."""

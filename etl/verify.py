@@ -22,10 +22,10 @@ import polars as pl
 import pyarrow
 import pyarrow.parquet
 
-from etl import engine
+from etl import engine, records
 from etl.errors import LakeError, refusal
 from etl.export import open_database
-from etl.lake import Lake, fingerprint, make_folder, read_record, sync_folder, write_whole
+from etl.lake import Lake, fingerprint, make_folder, sync_folder, write_whole
 
 __all__ = ["Wrong", "guarded", "refuse_wrong", "repair", "set_aside", "verify"]
 
@@ -139,20 +139,21 @@ def set_aside(lake: Lake) -> list[str]:
     landed = list(_landed(lake))
     lines = []
     for path in sorted((lake.root / _SET_ASIDE).rglob("*.json")):
-        record = read_record(path)
-        if record["batch_id"] is None or (lake.root / record["path"]).exists():
+        record = records.read(path, records.REASON)
+        if record.get("batch_id") is None or (lake.root / record["path"]).exists():
             continue
         again = any(
-            batch["payload_sha256"] == record["payload_sha256"]
+            batch["payload_sha256"] == record.get("payload_sha256")
             and batch["ingested_at"] >= record["set_aside_at"]
             and batch["batch_id"] != record["batch_id"]
-            and file["dataset"] == record["dataset"]
+            and file["dataset"] == record.get("dataset")
             for batch, file in landed
         )
         if not again:
             lines.append(
-                f"{record['market']}: {record['rows']:,} rows of {record['dataset']} are missing "
-                f"since {record['path']} was set aside: land {record['description']} again"
+                f"{record.get('market')}: {record['rows'] or 0:,} rows of {record.get('dataset')} "
+                f"are missing since {record['path']} was set aside: "
+                f"land {record.get('description')} again"
             )
     return lines
 
@@ -202,7 +203,10 @@ def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
 def _derived(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     expected: dict[str, Any] = {}
     for record in sorted(lake.state_record("*").parent.glob("*.json")):
-        expected |= lake.state(record.stem).get("tables", {})
+        state = lake.state(record.stem)
+        expected |= state.get("tables", {})
+        superseded = state.get("superseded", {}).items()  # of which none needs to be there
+        expected |= {path: about for path, about in superseded if (lake.root / path).exists()}
     for wrong in _against(lake, lake.derived, expected, "no derivation made it", thorough):
         yield Wrong(wrong.path, f"{wrong.reason}: hydra derive makes it anew")
 
@@ -252,7 +256,7 @@ def _database_difference(lake: Lake) -> str | None:
         return "is gone" if lake.database_record.exists() else None
     if not lake.database_record.exists():
         return "has no record"
-    about = read_record(lake.database_record)
+    about = records.read(lake.database_record, records.DATABASE)
     if fingerprint(lake.database)["sha256"] != about["sha256"]:
         return "has changed since it was built"
     connection = open_database(lake.database)

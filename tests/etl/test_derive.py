@@ -12,9 +12,10 @@ from polars.testing import assert_frame_equal
 
 from etl import derive as module
 from etl import jobs, sqlfiles
-from etl.derive import derive, derived_files
+from etl.derive import derive
 from etl.lake import Lake
 from etl.market import markets
+from etl.stored import derived_files
 
 MARKETS = markets()
 TABLES = [file.name for file in sqlfiles.stage("derive")]

@@ -19,6 +19,11 @@ from etl.errors import BadInput, LakeBusy, LakeError
 from etl.lake import Lake, month_of, replace_whole, write_whole
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
+#: What a batch's record has, beside what a test is about.
+BATCH = {
+    **dict.fromkeys(("source", "description", "payload_sha256", "kind"), "x"),
+    **{"rows": 0, "cost_usd": None, "layout": {}, "files": []},
+}
 
 
 class Killed(BaseException):
@@ -57,7 +62,7 @@ def commit(lake: Lake, batch: str, n: int = 3, **record: object) -> None:
     """Commit a batch of ``n`` files as the landing does, its record last."""
     files = stage(lake, batch, n)
     staged = lake.staging / batch / "record.json"
-    about = {"batch_id": batch, "ingested_at": NOW.isoformat(), **record}
+    about = {**BATCH, "batch_id": batch, "ingested_at": NOW.isoformat(), **record}
     write_whole(staged, json.dumps(about))
     lake.commit(batch, {**files, staged: lake.batches / f"{batch}.json"})
 
@@ -221,9 +226,17 @@ def test_time_does_not_go_back(lake: Lake) -> None:
         pass
 
 
-@pytest.mark.parametrize("record", ["derived/state/HE.json", "hydra.duckdb.json"])
-def test_every_kind_of_run_counts(lake: Lake, record: str) -> None:
-    about = {"known_at": NOW.isoformat(), "built_at": NOW.isoformat()}
+@pytest.mark.parametrize(
+    ("record", "about"),
+    [
+        (
+            "derived/state/HE.json",
+            {"known_at": NOW.isoformat(), "code": "", "files": [], "tables": {}, "superseded": {}},
+        ),
+        ("hydra.duckdb.json", {"built_at": NOW.isoformat(), "sha256": "", "rows": {}}),
+    ],
+)
+def test_every_kind_of_run_counts(lake: Lake, record: str, about: dict[str, object]) -> None:
     write_whole(lake.root / record, json.dumps(about))
     assert lake.last_run() == NOW
     with pytest.raises(LakeError, match="by the clock"), lake.writing(NOW - timedelta(days=1)):
@@ -242,6 +255,28 @@ def test_a_damaged_record_of_a_batch_is_named(lake: Lake, text: str) -> None:
     lake.batches.mkdir(parents=True)
     (lake.batches / "b1.json").write_text(text)
     with pytest.raises(LakeError, match=r"b1\.json is damaged \(.*\): restore it from a backup"):
+        lake.batch_records()
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "where"),
+    [
+        ({"ingested_at": "2025-03-14T12:00:00"}, "its ingested_at is"),
+        ({"rows": -1}, "its rows is"),
+        ({"rows": True}, "its rows is"),
+        ({"files": {}}, "its files is"),
+        ({"files": [{"path": "raw/x"}]}, r"its files\.0\.\w+ is"),
+        ({"layout": {"bid": ["f64"]}}, r"its layout\.bid is"),
+        ({"description": "a\0b"}, "its description is"),
+    ],
+)
+def test_a_record_of_another_shape_is_named_with_the_place(
+    lake: Lake, spoilt: dict[str, object], where: str
+) -> None:
+    lake.batches.mkdir(parents=True)
+    about = {**BATCH, "batch_id": "b1", "ingested_at": NOW.isoformat(), **spoilt}
+    (lake.batches / "b1.json").write_text(json.dumps(about))
+    with pytest.raises(LakeError, match=rf"b1\.json is damaged \({where} no record\): restore"):
         lake.batch_records()
 
 

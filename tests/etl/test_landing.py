@@ -139,7 +139,11 @@ def test_the_record_says_what_a_batch_brought(lake: Lake) -> None:
     for file in record["files"]:
         path = lake.root / file["path"]
         assert file["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert file["rows"] == pl.read_parquet(path, hive_partitioning=False).height
+        rows = pl.read_parquet(path, hive_partitioning=False)
+        assert file["rows"] == rows.height
+        known = file["first_available_at"], file["last_available_at"]
+        span = rows["available_at"].min(), rows["available_at"].max()
+        assert tuple(map(datetime.fromisoformat, known)) == span
     assert done.line() == "file.dbn: 3 rows of futures_1d, 5 left out (spread), of 2025"
 
 

@@ -160,15 +160,18 @@ def test_a_manifest_reads_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "reason"),
     [
-        *("", "[]", "{}", '{"format": 1}', '{"format": 2, "files": {}}', '{"files": {"a": 1}}'),
-        '{"format": 1, "files": {"../a": {"key": "a", "bytes": 1, "sha256": "0"}}}',
-        '{"format": 1, "files": {"/a": {"key": "a", "bytes": 1, "sha256": "0"}}}',
+        *((text, "is damaged") for text in ("", "[]", "{}", '{"format": 1}')),
+        (Manifest(files={"a": Entry("a", -1, "0" * 64)}).text(), "is damaged"),
+        (Manifest(files={"a": Entry("a", 1, "0")}).text(), "is damaged"),
+        (Manifest().text().replace('"format": 1', '"format": 2'), "is not of a lake that this"),
+        (Manifest(files={"../a": Entry("a", 1, "0" * 64)}).text(), "is not of a lake that this"),
+        (Manifest(files={"/a": Entry("a", 1, "0" * 64)}).text(), "is not of a lake that this"),
     ],
 )
-def test_another_manifest_is_refused(text: str) -> None:
-    with pytest.raises(LakeError, match=r"^s3://bucket/manifest.json is not of a lake"):
+def test_another_manifest_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(LakeError, match=rf"^s3://bucket/manifest.json {reason}"):
         Manifest.parse(text.encode(), "s3://bucket")
 
 

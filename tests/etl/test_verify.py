@@ -15,11 +15,11 @@ from click.testing import CliRunner, Result
 from polars.testing import assert_frame_equal
 
 from etl.cli import main
-from etl.derive import derived_files
 from etl.lake import Lake
 from etl.market import markets
 from etl.schemas import HIVE_SCHEMA, LINEAGE
 from etl.sources import sample
+from etl.stored import derived_files
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
 MONTH = "market=ZO/year=2025/month=03"

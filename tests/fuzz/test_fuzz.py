@@ -28,7 +28,7 @@ from tests.fuzz.targets import TARGETS
 EXAMPLES = {
     **dict.fromkeys(("dbn", "cot_text", "cboe", "barchart"), 60),
     **dict.fromkeys(("generic_csv", "generic_parquet"), 60),
-    **{"cot_zip": 300, "market": 100, "command_line": 10, "rows": 1},
+    **{"cot_zip": 300, "market": 100, "command_line": 10, "record": 2, "rows": 1},
 }
 
 

@@ -1,0 +1,207 @@
+"""The lake's JSON records, and what each must be for this program to go by it.
+
+A record that was damaged or edited is refused where it is read, in one line that says at which
+key, and not by whatever fails first on it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from etl.errors import LakeError, printable
+
+__all__ = [
+    "BATCH",
+    "DATABASE",
+    "DAYS",
+    "MANIFEST",
+    "MARKER",
+    "MOVES",
+    "OBJECTS",
+    "REACH",
+    "REASON",
+    "STATE",
+    "parse",
+    "read",
+]
+
+
+class Damaged(LakeError):
+    """A record is not what this program wrote."""
+
+
+#: A function that says whether a value will do, a list of one shape for every item, or a
+#: dict of key → shape, where the key ``"*"`` stands for every one.
+Shape = Callable[[Any], bool] | list[Any] | dict[str, Any]
+
+_MOST = 2**63
+
+
+def _is_text(value: Any) -> bool:
+    # Neither a path nor a database takes NUL or half a character.
+    return isinstance(value, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
+
+
+def _is_size(value: Any) -> bool:
+    return value is None or _is_count(value)  # the first lakes' records have none
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_text, value))
+
+
+def _is_instant(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_known_at(value: Any) -> bool:
+    return value is None or _is_instant(value)  # the first lakes' records have none
+
+
+def _is_amount(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and 0 <= value < _MOST)
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_instant, value))
+
+
+def _are_spans(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(map(_is_span, value))
+
+
+def _is_date(value: Any) -> bool:
+    try:
+        return value is None or bool(date.fromisoformat(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_day(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    condition, modified, seen_at = value
+    return _is_text(condition) and _is_date(modified) and _is_instant(seen_at)
+
+
+_FILE = {"bytes": _is_size, "sha256": _is_text}
+_COUNTED = {**_FILE, "rows": _is_count}
+
+#: ``batches/<batch>.json``
+BATCH: Shape = {
+    **dict.fromkeys(("batch_id", "source", "description", "payload_sha256", "kind"), _is_text),
+    "ingested_at": _is_instant,
+    "rows": _is_count,
+    "cost_usd": _is_amount,
+    "layout": {"*": _is_text},
+    "files": [
+        {
+            **_COUNTED,
+            **dict.fromkeys(("path", "dataset", "market"), _is_text),
+            **dict.fromkeys(("first_available_at", "last_available_at"), _is_known_at),
+        }
+    ],
+}
+#: ``derived/state/<market>.json``
+STATE: Shape = {
+    "code": _is_text,
+    "known_at": _is_instant,
+    "files": [_is_text],
+    "tables": {"*": _COUNTED},
+    "superseded": {"*": {**_COUNTED, "superseded_at": _is_instant}},
+}
+#: ``hydra.duckdb.json``
+DATABASE: Shape = {**_FILE, "built_at": _is_instant, "rows": {"*": _is_count}}
+#: ``lake.json``
+MARKER: Shape = {"format": _is_count, "origin": _is_text}
+#: ``staging/<name>/moves.json``: pairs of places
+MOVES: Shape = [_is_pair]
+#: ``reach/<source>-<market>.json``
+REACH: Shape = {"*": _are_spans}
+#: ``reach/days-<dataset>.json``
+DAYS: Shape = {"*": _is_day}
+#: ``manifest.json`` of a lake in an object store
+OBJECTS: Shape = {"*": {"key": _is_text, "bytes": _is_count, "sha256": _is_hash}}
+MANIFEST: Shape = {
+    **dict.fromkeys(("format", "generation"), _is_count),
+    **dict.fromkeys(("run", "by", "root"), _is_text),
+    "files": OBJECTS,
+    "gone": {"*": _is_instant},
+}
+#: ``set-aside/….json``
+REASON: Shape = {"path": _is_text, "set_aside_at": _is_instant, "rows": _is_size}
+
+
+def read(path: Path, shape: Shape) -> Any:
+    """A record, which has at least what ``shape`` asks for.
+
+    Raises
+    ------
+    Damaged
+        It is none of that shape.
+    LakeError
+        It cannot be read.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise LakeError(f"cannot read {path}: {error.strerror}") from error
+    return parse(text, shape, path)
+
+
+def parse(text: bytes, shape: Shape, path: object) -> Any:
+    """The record that lies at ``path``, which has at least what ``shape`` asks for.
+
+    Raises
+    ------
+    Damaged
+        It is none of that shape.
+    """
+    try:
+        record = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path} is damaged ({error}): restore it from a backup") from error
+    wrong = _wrong(record, shape, "")
+    if wrong is not None:
+        at = f"its {printable(wrong)} is" if wrong else "it holds"
+        raise Damaged(f"{path} is damaged ({at} no record): restore it from a backup")
+    return record
+
+
+def _wrong(value: Any, shape: Shape, at: str) -> str | None:
+    """Where the first value lies that will not do; ``None`` where all do."""
+    parts: Mapping[str, tuple[Any, Shape]]
+    match shape:
+        case dict():
+            if not isinstance(value, dict):
+                return at
+            if (every := shape.get("*")) is not None:
+                if not all(map(_is_text, value)):
+                    return at
+                parts = {key: (each, every) for key, each in value.items()}
+            else:
+                parts = {key: (value.get(key), each) for key, each in shape.items()}
+        case list():
+            if not isinstance(value, list):
+                return at
+            parts = {str(place): (each, shape[0]) for place, each in enumerate(value)}
+        case _:
+            return None if shape(value) else at
+    found = (_wrong(each, form, f"{at}.{key}".lstrip(".")) for key, (each, form) in parts.items())
+    return next((wrong for wrong in found if wrong is not None), None)
