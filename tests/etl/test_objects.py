@@ -155,7 +155,8 @@ def test_obstore_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_manifest_reads_as_it_was_written() -> None:
     entry = Entry("raw/a.0-1.parquet", 5, "0" * 64)
-    made = Manifest(3, "run", "process 1", "/lake", {"raw/a.parquet": entry}, {"b": "2026"})
+    gone = {"b": "2026-01-02T00:00:00+00:00"}
+    made = Manifest(3, "run", "process 1", "/lake", {"raw/a.parquet": entry}, gone)
     assert Manifest.parse(made.text().encode(), "s3://bucket") == made
 
 
