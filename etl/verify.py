@@ -23,7 +23,7 @@ import pyarrow
 import pyarrow.parquet
 
 from etl import engine, records
-from etl.errors import LakeError, refusal
+from etl.errors import LakeError, TaskFailed, refusal
 from etl.export import open_database
 from etl.lake import Lake, fingerprint, make_folder, sync_folder, write_whole
 
@@ -96,12 +96,13 @@ def guarded(lake: Lake) -> Iterator[None]:
     refuse_wrong(lake)
     try:
         yield
-    except _BREAKS as error:
+    except (*_BREAKS, TaskFailed) as error:
         if refused := refusal(error):
             raise LakeError(f"cannot go on with the lake at {lake.root}: {refused}") from error
         _, wrong = _compare(lake)
         if wrong:
-            raise _refusal(lake, wrong) from error
+            tasks = f"{error.tasks}: " if isinstance(error, TaskFailed) else ""
+            raise LakeError(f"{tasks}{_refusal(lake, wrong)}") from error
         raise
 
 
@@ -116,7 +117,9 @@ def repair(lake: Lake, now: datetime) -> list[Wrong]:
         A file cannot be read or moved for a reason that lies outside of it.
     """
     lake.mend()
-    found = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
+    wrong_ones = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
+    # What a run before has set aside is gone, and its reason stands.
+    found = [wrong for wrong in wrong_ones if not _is_aside(lake, wrong.path)]
     landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
     for wrong in found:
         batch, file = landed.get(wrong.path, ({}, {}))
@@ -158,6 +161,12 @@ def set_aside(lake: Lake) -> list[str]:
     return lines
 
 
+def _is_aside(lake: Lake, path: str) -> bool:
+    """Whether a file was set aside and none stands in its place again."""
+    record = lake.root / _SET_ASIDE / f"{path}.json"
+    return record.exists() and not (lake.root / path).exists()
+
+
 def _set_aside(lake: Lake, path: str, record: Mapping[str, Any]) -> None:
     source, target = lake.root / path, lake.root / _SET_ASIDE / path
     write_whole(target.with_name(target.name + ".json"), json.dumps(record, indent=1) + "\n")
@@ -195,8 +204,7 @@ def _landed(lake: Lake) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     recorded = {file["path"]: file for _, file in _landed(lake)}
-    aside = {path for path in recorded if (lake.root / _SET_ASIDE / f"{path}.json").exists()}
-    expected = {p: f for p, f in recorded.items() if p not in aside or (lake.root / p).exists()}
+    expected = {path: file for path, file in recorded.items() if not _is_aside(lake, path)}
     yield from _against(lake, lake.raw, expected, "no landing brought it", thorough)
 
 

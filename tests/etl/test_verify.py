@@ -349,6 +349,17 @@ def test_a_derived_file_is_set_aside_and_made_anew(lake: Lake, made: Lake) -> No
     assert_same_tables(lake, made)
 
 
+def test_a_second_repair_leaves_the_reason_of_the_first(lake: Lake) -> None:
+    path = derived_files(lake, "chain_v1")[0]
+    one_bit(path)
+    done(lake, "check", "--repair")
+    record = lake.root / "set-aside" / f"{path.relative_to(lake.root)}.json"
+    reason = record.read_text()
+    assert "has changed since it was written" in reason
+    assert done(lake, "check", "--repair").stdout == "nothing to set aside\n"
+    assert record.read_text() == reason
+
+
 def test_a_market_of_which_all_is_set_aside_is_no_trouble(lake: Lake) -> None:
     for path in lake.raw_files():
         emptied(path)
