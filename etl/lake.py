@@ -236,6 +236,16 @@ class Lake:
         """
         yield
 
+    def send(self, paths: Iterable[str]) -> Mapping[str, Any]:
+        """Put staged files where the machine that commits them finds them; what ``adopt`` takes.
+
+        Paths are below the lake, here and there.
+        """
+        return {}
+
+    def adopt(self, sent: Mapping[str, Any]) -> None:
+        """Have what other machines sent stand in the places where they staged it."""
+
     def publish(self) -> None:
         """Make what has been committed visible to other machines; the caller holds the lake."""
 

@@ -23,10 +23,16 @@ from etl.errors import LakeError
 from etl.lake import fingerprint
 from etl.objects import Store, each
 
-__all__ = ["KEY", "Entry", "Manifest", "fetch", "hollow", "is_hollow", "is_sealed", "put", "seal"]
+__all__ = [
+    *("KEY", "Entry", "Manifest", "fetch", "hollow", "hollow_mark", "is_hollow", "is_sealed"),
+    *("mark", "put", "seal"),
+]
 
 KEY = "manifest.json"
 FORMAT = 1
+
+#: The most that a mark is, and how much later the time of a hollow file is: in 1974 to 1976.
+_MOST, _HOLLOW = 2**56, 2**57
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,37 +167,47 @@ def _bring(store: Store, entry: Entry, part: Path) -> bool:
         return False
 
 
+def mark(entry: Entry) -> int:
+    """A number of an entry's content: nanoseconds since 1970, up to 2.3 years of them."""
+    return 1 + int(entry.sha256[:14], 16)
+
+
 def seal(place: Path, entry: Entry) -> None:
     """Mark a file as the one that an entry speaks of: by its time, which no other file has."""
-    os.utime(place, ns=(0, _seal(entry)))
+    os.utime(place, ns=(0, mark(entry)))
 
 
 def is_sealed(place: Path, entry: Entry) -> bool:
     """Whether a file is as ``seal`` left it; one that was written since has another time."""
     try:
-        return place.stat().st_mtime_ns == _seal(entry)
+        return place.stat().st_mtime_ns == mark(entry)
     except FileNotFoundError:
         return False
 
 
-def _seal(entry: Entry) -> int:
-    return 1 + int(entry.sha256[:14], 16)  # nanoseconds since 1970: up to 2.3 years
+def hollow(place: Path, entry: Entry) -> None:
+    """Stand in for a file that is not fetched: its name and size are there, no byte of it is.
 
-
-def hollow(place: Path, size: int) -> None:
-    """Stand in for a file that is not fetched: its name and size are there, no byte of it is."""
-    if is_hollow(place) and place.stat().st_size == size:
+    Its time says which it is, so that it may be moved.
+    """
+    if hollow_mark(place) == mark(entry):
         return
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     with open(place, "wb") as file:
-        file.truncate(size)
-    os.utime(place, ns=(0, 0))
+        file.truncate(entry.bytes)
+    os.utime(place, ns=(0, _HOLLOW + mark(entry)))
+
+
+def hollow_mark(place: Path) -> int | None:
+    """The mark of the file that a hollow one stands in for; ``None`` of any other file."""
+    try:
+        number = place.stat().st_mtime_ns - _HOLLOW
+    except FileNotFoundError:
+        return None
+    return number if 0 < number <= _MOST else None
 
 
 def is_hollow(place: Path) -> bool:
     """Whether ``hollow`` made a file."""
-    try:
-        return place.stat().st_mtime_ns == 0
-    except FileNotFoundError:
-        return False
+    return hollow_mark(place) is not None

@@ -85,8 +85,8 @@ class RemoteLake(Lake):
     tell: Tell = field(default=lambda line: None, compare=False, repr=False)
     _writer: list[_Held] = field(default_factory=list, compare=False, repr=False)
 
-    def __reduce__(self) -> tuple[type[RemoteLake], tuple[Path, Store]]:
-        return RemoteLake, (self.root, self.store)
+    def __reduce__(self) -> tuple[Callable[[str], RemoteLake], tuple[str]]:
+        return at, (self.name,)  # another machine has its own copy
 
     @property
     def name(self) -> str:
@@ -103,12 +103,12 @@ class RemoteLake(Lake):
                 return
             self.tell(f"{self.name}: a run on this machine is at work; reading what it has")
             if whole:
-                self._fetch(filter(manifest.is_hollow, self._paths()))
+                self._fill(self._paths())
 
     def fetch(self, paths: Iterable[Path]) -> None:
         if hollow := [path for path in paths if manifest.is_hollow(path)]:
             with self._locked():
-                self._fetch(filter(manifest.is_hollow, hollow))
+                self._fill(hollow)
 
     def has(self, path: Path) -> bool:
         return not manifest.is_hollow(path)
@@ -142,29 +142,31 @@ class RemoteLake(Lake):
             if fresh or files != writer.base.files:
                 self._commit(writer, files, fresh)
 
-    def adopt(self, made: Mapping[str, Entry]) -> None:
-        """Have what others put into the store as files of the lake: they are hollow until fetched.
-
-        Parameters
-        ----------
-        made : path below the lake → its object, of this run; another of that path gives way
-        """
+    def send(self, paths: Iterable[str]) -> dict[str, Entry]:
         with self._locked():
-            known = {path: asdict(entry) for path, entry in {**self._adopted(), **made}.items()}
-            write_whole(self._copy / "adopted.json", json.dumps(known) + "\n")
-            for path, entry in made.items():
-                manifest.hollow(self.root / path, entry.bytes)
+            return manifest.put(
+                self.store, uuid.uuid4().hex[:8], {path: self.root / path for path in paths}
+            )
+
+    def adopt(self, sent: Mapping[str, Any]) -> None:
+        with self._locked():
+            known = {**self._adopted(), **sent}
+            text = json.dumps({path: asdict(entry) for path, entry in known.items()})
+            write_whole(self._copy / "adopted.json", text + "\n")
+            for path, entry in sent.items():
+                if not (self.root / path).exists():  # else it was made on this machine
+                    manifest.hollow(self.root / path, entry)
 
     def mend(self) -> list[tuple[str, str]]:
         stored = {key: size for key, size, _ in self.store.list()}
         with self._locked():
             brought = self._brought()
             lost = {path: e for path, e in brought.files.items() if stored.get(e.key) != e.bytes}
-            damaged = [
-                self.root / path
+            damaged = {
+                self.root / path: entry
                 for path, entry in brought.files.items()
                 if path not in lost and self._is_damaged(path, entry, brought)
-            ]
+            }
             self._fetch(damaged)
         return [(path, f"{self.name}/{entry.key} is gone or cut") for path, entry in lost.items()]
 
@@ -190,7 +192,7 @@ class RemoteLake(Lake):
         if not self._goes_on(newest):
             self._reset(newest, whole)
         elif whole:
-            self._fetch(filter(manifest.is_hollow, self._paths()))
+            self._fill(self._paths())
         return newest, found[1] if found else None
 
     def _goes_on(self, newest: Manifest) -> bool:
@@ -211,19 +213,19 @@ class RemoteLake(Lake):
             (self._copy / name).unlink(missing_ok=True)
         shutil.rmtree(self.staging, ignore_errors=True)
         write_whole(self._copy / manifest.KEY, newest.text())
-        wanted = []
+        wanted = {}
         for path, entry in newest.files.items():
             place = self.root / path
             if manifest.is_sealed(place, entry):
                 continue
             if not place.exists() or manifest.is_hollow(place):
-                manifest.hollow(place, entry.bytes)
+                manifest.hollow(place, entry)
                 if whole or path.endswith(".json"):  # every command reads the lake's records
-                    wanted.append(place)
+                    wanted[place] = entry
             elif _holds(place, entry):
                 manifest.seal(place, entry)
             else:
-                wanted.append(place)
+                wanted[place] = entry
         self._fetch(wanted)
         for place in self._paths():
             if self._below(place) not in newest.files:
@@ -241,18 +243,23 @@ class RemoteLake(Lake):
             return place == self.database and fingerprint(place)["sha256"] != about["sha256"]
         return not _holds(place, entry)
 
-    def _fetch(self, places: Iterable[Path]) -> None:
-        brought = self._brought()
-        known = {**brought.files, **self._adopted()}
-        entries = {place: known[self._below(place)] for place in places}
-        progress = self._progress("bringing", [entry.bytes for entry in entries.values()])
-        database = entries.pop(self.database, None)
-        manifest.fetch(self.store, entries, progress)
-        if database:  # its views name the files that are there now
-            self._fetch_database(database, brought)
+    def _fill(self, places: Iterable[Path]) -> None:
+        """Bring the content of those files that are hollow."""
+        known = [*self._brought().files.values(), *self._adopted().values()]
+        of = {manifest.mark(entry): entry for entry in known}
+        marks = {place: manifest.hollow_mark(place) for place in places}
+        self._fetch({place: of[number] for place, number in marks.items() if number is not None})
 
-    def _fetch_database(self, entry: Entry, brought: Manifest) -> None:
+    def _fetch(self, entries: Mapping[Path, Entry]) -> None:
+        progress = self._progress("bringing", [entry.bytes for entry in entries.values()])
+        others = {place: entry for place, entry in entries.items() if place != self.database}
+        manifest.fetch(self.store, others, progress)
+        if self.database in entries:  # its views name the files that are there now
+            self._fetch_database(entries[self.database])
+
+    def _fetch_database(self, entry: Entry) -> None:
         """Bring the database, and have its views look for their files in this copy."""
+        brought = self._brought()
         part = self._copy / self.database.name
         manifest.fetch(self.store, {part: entry})
         if brought.root != str(self.root):
@@ -265,16 +272,17 @@ class RemoteLake(Lake):
 
     def _compared(self, base: Manifest) -> tuple[dict[str, Entry], dict[str, Path]]:
         """What the store has of the copy's files already, and the files that it has not."""
-        known = {**base.files, **self._adopted()}
+        adopted = {manifest.mark(entry): entry for entry in self._adopted().values()}
         files, fresh = {}, {}
         for place in self._paths():
             path = self._below(place)
-            entry = known.get(path)
-            if entry is None:
-                fresh[path] = place
-            elif manifest.is_sealed(place, entry) or manifest.is_hollow(place):
+            number = manifest.hollow_mark(place)
+            entry = base.files.get(path)
+            if entry and (number == manifest.mark(entry) or manifest.is_sealed(place, entry)):
                 files[path] = entry
-            elif _holds(place, entry):
+            elif number is not None:
+                files[path] = adopted[number]
+            elif entry and _holds(place, entry):
                 manifest.seal(place, entry)
                 files[path] = entry
             else:

@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 from etl.errors import BadInput, LakeError
-from etl.manifest import Entry, Manifest, fetch, hollow, is_hollow, is_sealed, put, seal
+from etl.manifest import (
+    Entry,
+    Manifest,
+    fetch,
+    hollow,
+    hollow_mark,
+    is_hollow,
+    is_sealed,
+    mark,
+    put,
+    seal,
+)
 from etl.objects import Address, Changed, Store, each
 
 SECRET = "a-secret-of-the-test"
@@ -189,11 +200,16 @@ def test_a_file_is_sealed_until_it_is_written_again(tmp_path: Path) -> None:
 
 
 def test_a_hollow_file_has_name_and_size_alone(tmp_path: Path) -> None:
-    hollow(tmp_path / "a" / "x", 10**9)
+    entry = Entry("x", 10**9, "f" * 64)
+    hollow(tmp_path / "a" / "x", entry)
     about = (tmp_path / "a" / "x").stat()
     assert (about.st_size, about.st_blocks) == (10**9, 0)
-    assert is_hollow(tmp_path / "a" / "x")
+    (tmp_path / "a" / "x").rename(tmp_path / "y")
+    assert hollow_mark(tmp_path / "y") == mark(entry)
+    assert not is_sealed(tmp_path / "y", entry)
     assert not is_hollow(tmp_path / "none")
+    seal(tmp_path / "y", entry)
+    assert not is_hollow(tmp_path / "y")
 
 
 def test_the_first_failure_of_many_ends_them() -> None:

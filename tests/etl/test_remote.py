@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shlex
 import shutil
@@ -424,21 +425,29 @@ def test_replaced_objects_stay_for_a_day(
     assert first not in {key for key, *_ in small.store.list()}
 
 
-def test_files_of_other_machines_are_adopted(
-    small: RemoteLake, on: Machine, tmp_path: Path
-) -> None:
-    """What a worker put into the store is of the lake without having been on this machine."""
-    (tmp_path / "x").write_bytes(b"of a worker")
-    path = "derived/table=x/market=ZO/year=2025/month=01/rows-1.parquet"
+def test_what_another_machine_sent_is_committed_unseen(small: RemoteLake, on: Machine) -> None:
+    """As a worker does: it reads what it needs, stages a file and sends it."""
+    staged, place = (
+        "staging/x/rows.parquet",
+        "derived/table=x/market=ZO/year=2025/month=01/x.parquet",
+    )
     with small.held(whole=False):
-        small.adopt(manifest.put(small.store, "run", {path: tmp_path / "x"}))
-        assert (small.root / path).stat().st_size == len(b"of a worker")
-        assert not small.has(small.root / path)
+        on("worker")
+        worker = pickle.loads(pickle.dumps(small))
+        worker.bring(whole=False)
+        worker.fetch([worker.raw_files()[0]])
+        assert worker.has(worker.raw_files()[0])
+        (worker.root / staged).parent.mkdir(parents=True)
+        (worker.root / staged).write_bytes(b"of a worker")
+        sent = pickle.loads(pickle.dumps(worker.send([staged])))
+        small.adopt(sent)
+        assert (small.root / staged).stat().st_size == len(b"of a worker")
+        small.commit("x", {small.root / staged: small.root / place})
+        assert not small.has(small.root / place)
     on("two")
     lake = remote.at(small.name)
-    lake.bring(whole=False)
-    lake.fetch([lake.root / path])
-    assert (lake.root / path).read_bytes() == b"of a worker"
+    lake.bring()
+    assert (lake.root / place).read_bytes() == b"of a worker"
 
 
 def test_a_reader_beside_a_writer_on_this_machine_reads_what_is_there(small: RemoteLake) -> None:
