@@ -103,7 +103,7 @@ class RemoteLake(Lake):
                 return
             self.tell(f"{self.name}: a run on this machine is at work; reading what it has")
             if whole:
-                self._fill(self._paths())
+                self._fill(self._files().values())
 
     def fetch(self, paths: Iterable[Path]) -> None:
         if hollow := [path for path in paths if manifest.is_hollow(path)]:
@@ -192,7 +192,7 @@ class RemoteLake(Lake):
         if not self._goes_on(newest):
             self._reset(newest, whole)
         elif whole:
-            self._fill(self._paths())
+            self._fill(self._files().values())
         return newest, found[1] if found else None
 
     def _goes_on(self, newest: Manifest) -> bool:
@@ -227,8 +227,8 @@ class RemoteLake(Lake):
             else:
                 wanted[place] = entry
         self._fetch(wanted)
-        for place in self._paths():
-            if self._below(place) not in newest.files:
+        for path, place in self._files().items():
+            if path not in newest.files:
                 place.unlink()
 
     def _is_damaged(self, path: str, entry: Entry, brought: Manifest) -> bool:
@@ -266,7 +266,7 @@ class RemoteLake(Lake):
             _relocate(part, brought.root, self.root)
             about = {**records.read(self.database_record, records.DATABASE), **fingerprint(part)}
             write_whole(self.database_record, json.dumps(about, indent=1) + "\n")
-            manifest.seal(self.database_record, brought.files[self._below(self.database_record)])
+            manifest.seal(self.database_record, brought.files[self.database_record.name])
         manifest.seal(part, entry)
         os.replace(part, self.database)
 
@@ -274,8 +274,7 @@ class RemoteLake(Lake):
         """What the store has of the copy's files already, and the files that it has not."""
         adopted = {manifest.mark(entry): entry for entry in self._adopted().values()}
         files, fresh = {}, {}
-        for place in self._paths():
-            path = self._below(place)
+        for path, place in self._files().items():
             number = manifest.hollow_mark(place)
             entry = base.files.get(path)
             if entry and (number == manifest.mark(entry) or manifest.is_sealed(place, entry)):
@@ -294,7 +293,7 @@ class RemoteLake(Lake):
         progress = self._progress("putting", [place.stat().st_size for place in fresh.values()])
         made = manifest.put(self.store, writer.run, fresh, progress)
         files |= made
-        rebuilt = self._below(self.database) in made
+        rebuilt = self.database.name in made
         now = datetime.now(UTC)
         kept = {entry.key for entry in files.values()}
         dropped = {entry.key for entry in base.files.values()} - kept
@@ -368,18 +367,18 @@ class RemoteLake(Lake):
             return {}
         return {name: Entry(**about) for name, about in records.read(path, records.OBJECTS).items()}
 
-    def _paths(self) -> list[Path]:
-        """The files of the copy that are the lake's."""
-        return [
-            Path(folder) / name
-            for folder, _, names in os.walk(self.root)
-            for name in names
-            if not name.endswith(".part")
-            and Path(folder, name).relative_to(self.root).parts[0] not in _LOCAL
-        ]
-
-    def _below(self, place: Path) -> str:
-        return place.relative_to(self.root).as_posix()
+    def _files(self) -> dict[str, Path]:
+        """Path below the lake → place of each file of the copy that is the lake's."""
+        found = {}
+        for folder, below, names in os.walk(self.root):
+            if folder == str(self.root):
+                below[:] = [name for name in below if name not in _LOCAL]
+                names = [name for name in names if name not in _LOCAL]
+            inside = folder[len(str(self.root)) + 1 :]
+            for name in names:
+                if not name.endswith(".part"):
+                    found[f"{inside}/{name}" if inside else name] = Path(folder, name)
+        return found
 
     def _progress(self, doing: str, sizes: list[int]) -> Callable[[int], None]:
         """Say how much is brought or put, and every now and then how much of it is done."""

@@ -28,6 +28,7 @@ import etl
 from etl import jobs, lease, manifest, remote, verify
 from etl.build import build
 from etl.cli import main
+from etl.commands import commands
 from etl.errors import LakeBusy, LakeError
 from etl.export import open_database
 from etl.lake import Lake
@@ -355,8 +356,14 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("pattern", ["raw/**/*.parquet", "batches/*.json", "hydra.duckdb"])
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        *(("raw/**/*.parquet", damage) for damage in ("gone", "changed", "rotten")),
+        ("batches/*.json", "cut"),
+        *(("hydra.duckdb", damage) for damage in ("gone", "rotten")),
+    ],
+)
 def test_a_damaged_copy_is_brought_anew(
     small: RemoteLake, on: Machine, damage: str, pattern: str
 ) -> None:
@@ -486,6 +493,35 @@ def test_what_cannot_be_is_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch
     assert "the store cannot be reached: check the network and the endpoint" in result.output
 
 
+#: What the commands want beside the lake; those that have nothing to do with one are not here.
+WORDS = {
+    **dict.fromkeys(("hydra audit", "hydra build", "hydra check", "hydra compact"), ""),
+    **dict.fromkeys(("hydra derive", "hydra doctor", "hydra markets", "hydra report"), ""),
+    **dict.fromkeys(("hydra status", "hydra verify"), ""),
+    "hydra backfill": "--start 2024-01-01 --end 2024-01-02",
+    "hydra daily": "--source sample",
+    "hydra export": "features.daily_v1 -o x.csv",
+    "hydra land chain": "x.csv --format generic --market ZO",
+    "hydra land cot": "x.zip",
+    "hydra land dbn": "x.dbn",
+    "hydra publish": "postgresql:///x",
+    "hydra replay": "x --at 2024-01-01T00:00:00Z",
+    "hydra sql": "'select 1'",
+}
+ELSEWHERE = {
+    "hydra",
+    "hydra land",
+    *(f"hydra {n}" for n in ("catalog", "init", "release", "roots")),
+}
+
+
+@pytest.mark.parametrize("path", sorted({path for path, _ in commands()} - ELSEWHERE))
+def test_every_command_opens_the_lake_where_it_is(bucket: str, path: str) -> None:
+    result = hydra("s3://never-made/lake", f"{path.removeprefix('hydra ')} {WORDS[path]}")
+    assert result.exit_code == 7
+    assert result.output.startswith("hydra: there is no bucket never-made for s3://never-made/la")
+
+
 def test_settings_take_an_address(
     small: RemoteLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -505,6 +541,7 @@ def test_help_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 KILLED = """
 import itertools, os, signal, sys
 from etl.cli import main
+from etl.commands import commands
 from etl.objects import Store
 
 at, after, *words = sys.argv[1:]
