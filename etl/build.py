@@ -67,7 +67,9 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
         for schema in ("raw", "features", "quality", "meta"):
             connection.execute(f"create schema {schema}")
         _reference(connection, lake, markets, now)
-        engine.create_raw_views(connection, {name: _globs(lake, name) for name in DATASETS})
+        engine.create_raw_views(
+            connection, {name: _shown(lake, lake.raw_files(name)) for name in DATASETS}
+        )
         note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
         for file in sqlfiles.features():
             _feature(connection, lake, file)
@@ -129,11 +131,6 @@ def _reference(
     connection.execute(f"create type feature as enum ({names})")
 
 
-def _globs(lake: Lake, dataset: str) -> list[str]:
-    folder = _literal(lake.raw / f"dataset={dataset}")
-    return [f"{folder}/*/*/*/*.parquet"] if lake.raw_files(dataset) else []
-
-
 def _literal(folder: Path) -> str:
     """A folder's path in a glob: DuckDB reads [, * and ? of it as patterns unless bracketed."""
     return re.sub(r"([\[*?])", r"[\1]", str(folder.resolve()))
@@ -150,6 +147,12 @@ def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.S
         if paths:
             scan = f"from read_parquet([{paths}], hive_partitioning = false)"
             connection.execute(f"insert into features.{file.name} {scan}").fetchall()
+
+
+def _shown(lake: Lake, paths: Sequence[Path]) -> list[str]:
+    """Files of the lake as a view names them wherever it is read from: one by one, absolute."""
+    root = _literal(lake.root)
+    return [f"{root}/{path.relative_to(lake.root)}" for path in paths]
 
 
 def _comment(

@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from etl.errors import LakeError, printable, refusal
-from etl.lake import Lake, write_rows, write_whole
+from etl.lake import Lake, after, stamp, write_rows, write_whole
 from etl.schemas import COMMON, COT_DATASETS, HIVE_SCHEMA, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
@@ -143,8 +143,13 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
 
 
 def _batch_id(lake: Lake, payload: Payload, now: datetime) -> str:
-    """A name that no batch has yet: one payload may bring more in a second run of one instant."""
-    stem = f"{now:%Y%m%dT%H%M%S%fZ}-{payload.sha256[:12]}"
+    """A name that no batch has yet: one payload may bring more in a second run of one instant.
+
+    It comes after that of the last compaction, which stands for all that had landed by then.
+    """
+    compacted = (after(path.stem) for path in lake.compactions.glob("*.json"))
+    at = max([stamp(now), *compacted])
+    stem = f"{at}-{payload.sha256[:12]}"
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     return next(name for name in names if not (lake.batches / f"{name}.json").exists())
 

@@ -14,7 +14,18 @@ from typing import Any
 
 from etl.errors import LakeError, printable
 
-__all__ = ["BATCH", "DATABASE", "DAYS", "MARKER", "MOVES", "REACH", "REASON", "STATE", "read"]
+__all__ = [
+    "BATCH",
+    "COMPACTION",
+    "DATABASE",
+    "DAYS",
+    "MARKER",
+    "MOVES",
+    "REACH",
+    "REASON",
+    "STATE",
+    "read",
+]
 
 
 class Damaged(LakeError):
@@ -97,6 +108,18 @@ BATCH: Shape = {
             **_COUNTED,
             **dict.fromkeys(("path", "dataset", "market"), _is_text),
             **dict.fromkeys(("first_available_at", "last_available_at"), _is_known_at),
+        }
+    ],
+}
+#: ``compactions/<instant>.json``
+COMPACTION: Shape = {
+    "compacted_at": _is_instant,
+    "files": [
+        {
+            **_COUNTED,
+            **dict.fromkeys(("path", "dataset", "market"), _is_text),
+            **dict.fromkeys(("first_available_at", "last_available_at"), _is_instant),
+            "landed": [_is_text],
         }
     ],
 }
