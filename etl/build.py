@@ -1,7 +1,7 @@
 """Build: one DuckDB file of plain SQL, made beside the old one and put in its place in one step.
 
-Nothing in the file calls Python, so a bare ``duckdb`` command line runs all of it.  The raw
-views point at the lake's Parquet files by absolute path; everything else is stored inside.
+Nothing in the file calls Python, so a bare ``duckdb`` command line runs all of it.  What is raw or
+derived is a view on the lake's Parquet files, by absolute path; everything else is stored inside.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
         )
         note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
         for file in sqlfiles.features():
-            _feature(connection, lake, file)
-            _comment(connection, "table", file.name, file, note)
+            kind = _feature(connection, lake, file)
+            _comment(connection, kind, file.name, file, note)
         for base, file in _newest().items():
             connection.execute(f"create view features.{base} as from features.{file.name}")
             _comment(connection, "view", base, file, note)
@@ -136,17 +136,13 @@ def _literal(folder: Path) -> str:
     return re.sub(r"([\[*?])", r"[\1]", str(folder.resolve()))
 
 
-def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.SqlFile) -> None:
-    """Store one feature table."""
+def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.SqlFile) -> str:
+    """Make one feature, and return what it is: a table, or a view on what is derived."""
     if file.stage == "build":
         engine.create_feature(connection, file)
-    else:
-        columns = ", ".join(f"{engine.identifier(c.name)} {c.type}" for c in file.columns)
-        connection.execute(f"create table features.{file.name} ({columns})")
-        paths = ", ".join(engine.quoted(path) for path in derived_files(lake, file.name))
-        if paths:
-            scan = f"from read_parquet([{paths}], hive_partitioning = false)"
-            connection.execute(f"insert into features.{file.name} {scan}").fetchall()
+        return "table"
+    engine.create_derived_view(connection, file, _shown(lake, derived_files(lake, file.name)))
+    return "view"
 
 
 def _shown(lake: Lake, paths: Sequence[Path]) -> list[str]:

@@ -17,6 +17,7 @@ import click
 from loguru import logger
 
 from etl import completion, settings, show
+from etl.engines import ENGINES
 from etl.errors import (
     BadInput,
     HydraError,
@@ -241,6 +242,25 @@ _FORMAT = click.option(
     help="A table for people, JSON or CSV for programs.",
 )
 
+
+def _engine(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what its derivations run on."""
+    for option in (
+        click.option(
+            "--scheduler", metavar="ADDRESS", help="Dask's, by default two workers on this machine."
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(ENGINES),
+            default="local",
+            show_default=True,
+            help="What derives: processes on this machine, or Dask.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 _COT = click.option(
     "--cot",
     "cot_kinds",
@@ -305,6 +325,7 @@ def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     "--chaos", type=click.IntRange(0), metavar="SEED", help="Have the sample vendor plant faults."
 )
 @_COT
+@_engine
 @_MARKET
 @click.pass_obj
 def daily(
@@ -314,6 +335,8 @@ def daily(
     days: int | None,
     chaos: int | None,
     cot_kinds: tuple[str, ...],
+    engine: str,
+    scheduler: str | None,
     codes: tuple[str, ...],
     **paid: Any,
 ) -> None:
@@ -355,7 +378,7 @@ def daily(
                     jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
             except VendorError as error:  # what has landed is of use without the reports
                 failed = error
-        _derive(obj, ())
+        _derive(obj, (), engine, scheduler)
         _build(obj)
     findings = checks.findings(checks.kept(lake, now))
     _tell_findings(findings)
@@ -628,31 +651,37 @@ def roots(obj: dict[str, Any], code: str, day: date | None, max_cost: float) -> 
 
 
 @main.command()
+@_engine
 @_MARKET
 @click.pass_obj
-def derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
+def derive(obj: dict[str, Any], engine: str, scheduler: str | None, codes: tuple[str, ...]) -> None:
     """Compute chains, surfaces, densities, moments and flows of what landed.
 
     \b
     Example:
       hydra derive --market HE
+      hydra derive --engine dask --scheduler tcp://10.0.0.5:8786
     """
     with _writing(obj):
-        _derive(obj, codes)
+        _derive(obj, codes, engine, scheduler)
 
 
-def _derive(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
-    from etl import release, terminal
-    from etl.derive import derive as derive_market
+def _derive(
+    obj: dict[str, Any], codes: tuple[str, ...], engine: str, scheduler: str | None
+) -> None:
+    from etl import engines, release, terminal
+    from etl.derive import derive_markets
     from etl.market import chosen
 
     release.verify()
     lake, known = obj["lake"], obj["markets"]()
-    with terminal.working("deriving", quiet=obj["quiet"]) as at:
-        for code in codes or lake.markets():
-            at(f"{code}: deriving")
-            done = derive_market(lake, chosen(known, code), obj["now"], _told(at))
-            logger.info(f"{code}: {done.sessions} sessions derived, {done.rows:,} rows")
+    markets = [chosen(known, code) for code in dict.fromkeys(codes or lake.markets())]
+    with (
+        terminal.working("deriving", quiet=obj["quiet"]) as at,
+        engines.opened(engine, scheduler) as on,
+    ):
+        for done in derive_markets(lake, markets, obj["now"], _told(at), on):
+            logger.info(f"{done.market}: {done.sessions} sessions derived, {done.rows:,} rows")
 
 
 def _told(at: Callable[[str], None]) -> Callable[[str], None]:

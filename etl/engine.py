@@ -13,13 +13,14 @@ import duckdb
 import polars as pl
 
 from etl import calendars, cot_releases, sqlfiles
+from etl.engines import cores
 from etl.errors import LakeError
 from etl.market import Market
 from etl.outside import EARLIEST, LATEST
 from etl.schemas import DATASETS, raw_schema
 
-#: Memory that one connection may take; more than this spills to disk.
-MEMORY = "2GB"
+#: Megabytes that the connections of a run may take; more than this spills to disk.
+MEMORY = 2000
 
 #: No price is larger, or smaller than the inverse and not zero; no count larger, no text longer.
 _LARGEST, _MOST, _LONGEST = 10**15, 10**12, 256
@@ -41,19 +42,23 @@ _SQL_TYPES: Mapping[type[pl.DataType], str] = {
 
 
 def connect(
-    database: str = ":memory:", spill: Path | None = None, **options: Any
+    database: str = ":memory:", spill: Path | None = None, share: int = 1, **options: Any
 ) -> duckdb.DuckDBPyConnection:
     """Open DuckDB with UTC as its time zone, bounded memory and no extension but its own.
 
     Parameters
     ----------
     spill : folder for what does not fit into memory; by default one in the system's for such files
+    share : how many such connections, in processes of their own, share the machine
     """
     connection = duckdb.connect(database, **options)
     connection.execute("set autoinstall_known_extensions = false")
     connection.execute("set autoload_known_extensions = false")
+    connection.execute("set enable_progress_bar = false")  # a worker takes itself for a session
     connection.execute("set timezone = 'UTC'")
-    connection.execute(f"set memory_limit = '{MEMORY}'")
+    connection.execute(f"set memory_limit = '{MEMORY // share}MB'")
+    if share > 1:
+        connection.execute(f"set threads = {max(1, cores() // share)}")
     folder = spill or Path(tempfile.gettempdir()) / f"hydra-spill-{os.getpid()}"
     connection.execute(f"set temp_directory = {quoted(folder)}")
     return connection
@@ -100,6 +105,28 @@ def create_feature(connection: duckdb.DuckDBPyConnection, file: sqlfiles.SqlFile
         raise LakeError(f"{file.path}: the SELECT and the header differ in {wrong}")
 
 
+def create_derived_view(
+    connection: duckdb.DuckDBPyConnection, file: sqlfiles.SqlFile, files: Sequence[str]
+) -> None:
+    """Create ``features.<name>`` over a table's derived files; typed and empty without any.
+
+    The market is taken from their folders, so that a question on one market opens no other's.
+    """
+    if files:
+        names = ", ".join(identifier(column.name) for column in file.columns)
+        hive = "hive_partitioning = true, hive_types = {'market': VARCHAR}"
+        body = f"select {names} from read_parquet([{', '.join(map(quoted, files))}], {hive})"
+    else:
+        body = _empty({column.name: column.type for column in file.columns})
+    connection.execute(f"create or replace view features.{file.name} as {body}")
+
+
+def _empty(types: Mapping[str, str]) -> str:
+    """A SELECT of no row."""
+    typed = ", ".join(f"null::{kind} as {identifier(name)}" for name, kind in types.items())
+    return f"select {typed} where false"
+
+
 def create_raw_views(
     connection: duckdb.DuckDBPyConnection,
     files: Mapping[str, Sequence[Path | str]],
@@ -129,8 +156,7 @@ def create_raw_views(
             body = f"select {names} from read_parquet({literal}, {hive}) where {condition}"
             body += "".join(f" and {_between(name, EARLIEST, _LAST)}" for name in _INSTANTS)
         else:
-            typed = ", ".join(f"null::{sql_type(t)} as {identifier(n)}" for n, t in columns.items())
-            body = f"select {typed} where false"
+            body = _empty({name: sql_type(dtype) for name, dtype in columns.items()})
         connection.execute(f"create or replace view {schema}.{dataset} as {body}")
 
 

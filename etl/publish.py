@@ -142,8 +142,7 @@ def _tables(
             near = difflib.get_close_matches(view, grains, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(grains))}"
             raise BadInput(f"no view {view!r} to publish: {hint}")
-    text = "select table_name, comment from duckdb_tables() where schema_name = 'features'"
-    comments = dict(connection.sql(text).fetchall())
+    comments = dict(connection.sql(sqlfiles.text("publish/comments.sql")).fetchall())
     tables = []
     for view in dict.fromkeys(views) if views else grains:
         name = view.removeprefix("features.")

@@ -93,6 +93,23 @@ def _is_day(value: Any) -> bool:
     return _is_text(condition) and _is_date(modified) and _is_instant(seen_at)
 
 
+def _are_dates(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list) and None not in value and all(map(_is_date, value))
+    )
+
+
+def _are_windows(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_window, value.values())))
+
+
+def _is_window(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    *instants, rows = value
+    return all(map(_is_instant, instants)) and _is_count(rows)
+
+
 _FILE = {"bytes": _is_size, "sha256": _is_text}
 _COUNTED = {**_FILE, "rows": _is_count}
 
@@ -128,6 +145,8 @@ STATE: Shape = {
     "code": _is_text,
     "known_at": _is_instant,
     "files": [_is_text],
+    "spans": _are_windows,
+    "failed": _are_dates,
     "tables": {"*": _COUNTED},
     "superseded": {"*": {**_COUNTED, "superseded_at": _is_instant}},
 }

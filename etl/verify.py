@@ -24,7 +24,7 @@ import pyarrow
 import pyarrow.parquet
 
 from etl import engine, records
-from etl.errors import LakeError, refusal
+from etl.errors import LakeError, TaskFailed, refusal
 from etl.export import open_database
 from etl.lake import Lake, fingerprint, make_folder, sync_folder, write_whole
 
@@ -96,12 +96,13 @@ def guarded(lake: Lake) -> Iterator[None]:
     refuse_wrong(lake)
     try:
         yield
-    except _BREAKS as error:
+    except (*_BREAKS, TaskFailed) as error:
         if refused := refusal(error):
             raise LakeError(f"cannot go on with the lake at {lake.root}: {refused}") from error
         _, wrong = _compare(lake)
         if wrong:
-            raise _refusal(lake, wrong) from error
+            tasks = f"{error.tasks}: " if isinstance(error, TaskFailed) else ""
+            raise LakeError(f"{tasks}{_refusal(lake, wrong)}") from error
         raise
 
 

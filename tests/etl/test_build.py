@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from etl import build as module
@@ -169,6 +170,7 @@ def test_the_same_lake_gives_the_same_database(own_lake) -> None:
             names = connection.sql(
                 "select schema_name || '.' || table_name from duckdb_tables() order by all"
             ).fetchall()
+            names += [(f"features.{file.name}",) for file in sqlfiles.stage("derive")]
             return {name: connection.sql(f"from {name}").fetchall() for (name,) in names}
         finally:
             connection.close()
@@ -177,6 +179,27 @@ def test_the_same_lake_gives_the_same_database(own_lake) -> None:
     with own_lake.lake.writing(own_lake.now):
         build(own_lake.lake, dict(own_lake.markets), own_lake.now)
     assert repr(contents()) == repr(first)  # repr, since NaN is not itself
+
+
+def test_what_is_derived_is_shown_and_not_copied(own_lake) -> None:
+    """A question on one market and a month of it reads no file of another market."""
+    with own_lake.lake.writing(own_lake.now):
+        build(own_lake.lake, dict(own_lake.markets), own_lake.now)
+    for file in (own_lake.lake.derived / "table=chain_v1/market=ZO").rglob("*.parquet"):
+        file.write_bytes(b"no Parquet")
+    connection = open_database(own_lake.lake.database)
+    try:
+        tables = connection.sql("select table_name from duckdb_tables()").fetchall()
+        of_one = "select count(*), min(session_date) from features.chain where market = 'HE'"
+        ((count, first),) = connection.sql(of_one).fetchall()
+        of_all = "select distinct market from features.chain_v1"
+        with pytest.raises(duckdb.InvalidInputException, match="market=ZO"):
+            connection.sql(of_all).fetchall()
+    finally:
+        connection.close()
+    assert ("chain_v1",) not in tables
+    assert count > 0
+    assert first.year == 2025
 
 
 def test_nothing_in_the_file_needs_a_python_function(sample_lake) -> None:

@@ -259,7 +259,9 @@ def test_the_table_has_the_columns_types_and_comments_of_the_header(
     assert bool(rest) is (len(stated) < len(file.columns))
     assert all(kind == "DOUBLE" and comment for _, kind, comment in rest)
     ((comment,),) = database.execute(
-        "select comment from duckdb_tables() where schema_name = 'features' and table_name = ?",
+        "select comment from duckdb_tables() where schema_name = 'features' and table_name = $1 "
+        "union all "
+        "select comment from duckdb_views() where schema_name = 'features' and view_name = $1",
         [file.name],
     ).fetchall()
     assert comment == f"SAMPLE DATA, synthetic. {file.sentence}"

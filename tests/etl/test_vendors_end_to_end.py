@@ -109,11 +109,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def features(lake: Path) -> dict[str, pl.DataFrame]:
-    """Every table of features, without its origin, its rows in order."""
+    """Every table and view of features, without its origin, its rows in order."""
     with duckdb.connect(str(Lake(lake).database), read_only=True) as connection:
         connection.execute("set timezone = 'UTC'")
         names = connection.sql(
-            "select table_name from duckdb_tables() where schema_name = 'features' order by all"
+            "select table_name from information_schema.tables where table_schema = 'features'"
         ).fetchall()
         frames = {name: connection.sql(f"from features.{name}").pl() for (name,) in names}
     plain = {name: frame.drop(ORIGIN, strict=False) for name, frame in frames.items()}
