@@ -8,6 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DATE   ?= $(shell date -u +%F)
 FUZZ_SECONDS ?= 600
+SIZES  ?= 1x1 2x2 4x5
 
 # $(call install,folder,extra): an environment, with uv where it is on PATH, else venv and pip.
 define install
@@ -22,7 +23,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test browser lint types fuzz bench-math bench-sabr bench-spine bench-quality bench-people bench-decode kill-points many-builds clean
+.PHONY: help env daily test browser lint types fuzz bench bench-math bench-sabr bench-spine bench-quality bench-people bench-decode kill-points many-builds clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -62,6 +63,9 @@ fuzz: .venv-fuzz/.ready  ## hostile input for FUZZ_SECONDS, guided by coverage; 
 	$(call install,.venv-fuzz,fuzz)
 
 # ── measurements ────────────────────────────────────────────────────────────
+bench: $(READY)  ## the whole pipeline on lakes of SIZES (markets x years, or tiny), into benchmarks/results
+	@$(BIN)/python -m benchmarks.pipeline --date $(DATE) --sizes "$(SIZES)"
+
 bench-math: $(BENCH)/.ready  ## mathlib beside its peers: speed and error, into benchmarks/results
 	@$(BENCH)/bin/python -m benchmarks.math --date $(DATE)
 

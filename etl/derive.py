@@ -1,9 +1,10 @@
-"""Derive: the market-sessions whose inputs or code changed, many in one pass of SQL.
+"""Derive: the market-sessions whose inputs or code changed, as tasks that run anywhere.
 
 What is derived is a pure function of the raw rows, the SQL, mathlib and the market's file.
 It is stored by table, market and month; a record beside it says from which raw files, which
-code and up to which instant, so that the next run knows what it has to do again.  All that a
-run changes of a market changes at once.
+code and up to which instant, so that the next run knows what it has to do again.  A run plans
+the affected sessions as tasks of whole months (``etl.derive_task``), an engine runs them
+(``etl.engines``), and all that changes of a market changes at once when its last task is done.
 """
 
 from __future__ import annotations
@@ -11,31 +12,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
 
 import mathlib
-from etl import engine, sqlfiles
+from etl import engine, sqlfiles, windows
+from etl.derive_task import Made, Task, compute, window
+from etl.engines import Engine, InProcess
+from etl.errors import TaskFailed
 from etl.lake import Lake, month_of
 from etl.market import Market
+from etl.outside import LATEST
 from etl.schemas import COT_DATASETS, DATASETS
 from etl.stored import Months
-from mathlib import udf
+from etl.windows import Span
 
-#: Sessions of one pass: enough to fill mathlib's batches, few enough to bound memory.
-CHUNK = 64
-
-#: What may count in a session became known from so long before it to so long after it: the
-#: SQL carries statistics for ten days and gathers settlements for 45.
-_BEFORE, _AFTER = timedelta(days=15), timedelta(days=46)
+#: Sessions of one task: enough to fill mathlib's batches, few enough to bound memory.
+MOST_SESSIONS = 64
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Files = Mapping[str, Sequence[Path]]
+#: How long before a run's instant a file may have landed that tells of a settlement since.
+_SETTLING = timedelta(minutes=15)
+
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -47,51 +53,77 @@ class Derived:
     rows: int  # rows that they gave, all tables together
 
 
+@dataclass
+class _Plan:
+    """What a run is to do for a market, and what has come of it."""
+
+    months: Months
+    state: dict[str, Any]  # the record that goes with what is committed
+    tasks: list[Task]
+    made: list[Made] = field(default_factory=list)
+    failed: list[Task] = field(default_factory=list)
+
+
 def derive(
-    lake: Lake, market: Market, now: datetime, progress: Callable[[str], None] = lambda line: None
+    lake: Lake,
+    market: Market,
+    now: datetime,
+    progress: Progress = lambda line: None,
+    on: Engine | None = None,
 ) -> Derived:
-    """Bring the derived tables of one market up to date; the caller holds the write lock.
+    """Bring the derived tables of one market up to date, as `derive_markets` does."""
+    (done,) = derive_markets(lake, [market], now, progress, on)
+    return done
+
+
+def derive_markets(
+    lake: Lake,
+    markets: Sequence[Market],
+    now: datetime,
+    progress: Progress = lambda line: None,
+    on: Engine | None = None,
+) -> Iterator[Derived]:
+    """Bring the derived tables of markets up to date; the caller holds the write lock.
+
+    Each market is yielded when its tables are in place.
 
     Parameters
     ----------
     now : aware datetime
         The run's instant: nothing with a cut-off after it is derived.
-    progress : called with a line for a person before each pass of a long run
+    progress : called with a line for a person about each task of a long run
+    on : what the tasks run on, by default this process
+
+    Raises
+    ------
+    TaskFailed
+        Some tasks failed.  What the others gave is in place, and the next run does those again.
     """
-    files = {name: lake.raw_files(name, market.code) for name in DATASETS}
-    names = {str(path.relative_to(lake.root)) for paths in files.values() for path in paths}
-    code = _code_hash(market)
-    months = Months(lake, market.code)
-    state = months.state
-    done = set(state.get("files", ()))
-    if state.get("code") != code or not done <= names or not months.is_whole():
-        months.forget()
-        state, done = {}, set()
-    fresh = {
-        name: [path for path in paths if str(path.relative_to(lake.root)) not in done]
-        for name, paths in files.items()
-    }
-    last_known_at = datetime.fromisoformat(state["known_at"]) if state else _EPOCH
-    rows = 0
-    connection = engine.connect(spill=lake.spill)
-    try:
-        udf.register(connection)
-        first = lake.first_day(market.code) or now.date()
-        _prepare(connection, market, files, fresh, first, last_known_at, now)
-        affected = connection.sql(sqlfiles.text("derive/affected_sessions.sql")).fetchall()
-        sessions = [day for (day,) in affected]
-        for start in range(0, len(sessions), CHUNK):
-            chunk = sessions[start : start + CHUNK]
-            if len(sessions) > CHUNK:
-                share = f"{start:,} of {len(sessions):,} done"
-                progress(f"{market.code}: deriving sessions {chunk[0]} to {chunk[-1]}, {share}")
-            _run(connection, files, chunk)
-            for file in sqlfiles.stage("derive"):
-                rows += _store(connection, months, file, chunk)
-    finally:
-        connection.close()
-    months.commit({"code": code, "known_at": now.isoformat(), "files": sorted(names)}, now)
-    return Derived(market.code, len(sessions), rows)
+    plans = {market.code: _plan(lake, market, now) for market in markets}
+    tasks = [task for plan in plans.values() for task in plan.tasks]
+    sessions, done = sum(len(task.sessions) for task in tasks), 0
+    failures = []
+    for code, plan in plans.items():
+        if not plan.tasks:
+            yield _commit(code, plan, now)
+    for ended in (on or InProcess()).run(compute, tasks, light=sessions <= MOST_SESSIONS):
+        code = ended.task.market.code
+        plan = plans[code]
+        done += len(ended.task.sessions)
+        if ended.result is None:
+            plan.failed.append(ended.task)
+            failures.append(ended)
+            progress(f"{ended.task}: failed: {_reason(ended.error)}")
+        else:
+            plan.made.append(ended.result)
+            if len(tasks) > 1:
+                progress(f"{ended.task}: derived, {done:,} of {sessions:,} sessions done")
+        if len(plan.made) + len(plan.failed) == len(plan.tasks):
+            yield _commit(code, plan, now)
+    if failures:
+        first = failures[0]
+        more = f" and {len(failures) - 1:,} tasks more" if len(failures) > 1 else ""
+        raise TaskFailed(f"{first.task}{more}", _reason(first.error)) from first.error
 
 
 def current_at(lake: Lake, market: Market) -> datetime | None:
@@ -101,7 +133,13 @@ def current_at(lake: Lake, market: Market) -> datetime | None:
     names = sorted(str(path.relative_to(lake.root)) for path in landed)
     if state.get("code") != _code_hash(market) or state.get("files") != names:
         return None
+    if state.get("failed"):
+        return None
     return datetime.fromisoformat(state["known_at"])
+
+
+def _reason(error: Exception | None) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _code_hash(market: Market) -> str:
@@ -116,76 +154,141 @@ def _code_hash(market: Market) -> str:
     return digest.hexdigest()
 
 
-def _prepare(
-    connection: duckdb.DuckDBPyConnection,
-    market: Market,
-    files: Files,
-    fresh: Files,
-    first: date,
-    last_known_at: datetime,
-    now: datetime,
-) -> None:
-    """Reference tables, the run's instants and the views that find the affected sessions."""
-    for schema in ("derive", "features"):
-        connection.execute(f"create schema {schema}")
-    run = pl.DataFrame({"last_known_at": [last_known_at], "known_at": [now]})
-    engine.create_table(connection, "derive.run", run)
-    priced = [
-        paths
-        for name, paths in files.items()
-        if not name.endswith("definition") and name not in COT_DATASETS
+def _plan(lake: Lake, market: Market, now: datetime) -> _Plan:
+    """The sessions that are to be derived, as tasks, and what is known once they are."""
+    files = {
+        dataset: [str(path.relative_to(lake.root)) for path in lake.raw_files(dataset, market.code)]
+        for dataset in DATASETS
+    }
+    names = {name for paths in files.values() for name in paths}
+    code = _code_hash(market)
+    months = Months(lake, market.code)
+    done = set(months.state.get("files", ()))
+    if months.state.get("code") != code or not done <= names or not months.is_whole():
+        months.forget()
+        done = set()
+    kept = months.state.get("spans") or {}
+    priced = {name: files[name] for name in DATASETS if name not in COT_DATASETS}
+    lake.fetch(lake.root / name for paths in priced.values() for name in paths if name not in kept)
+    spans = {
+        dataset: {
+            name: Span.of_json(kept[name]) if name in kept else windows.read(lake.root / name)
+            for name in paths
+        }
+        for dataset, paths in priced.items()  # nothing is derived of reports
+    }
+    sessions = {date.fromisoformat(day) for day in months.state.get("failed") or ()}
+    sessions |= _affected(lake, market, spans, done, months.state.get("known_at"), now)
+    tasks = [
+        _task(lake, market, tuple(part), spans, months, now) for part in _parts(sorted(sessions))
     ]
-    months = sorted({month_of(path) for paths in priced for path in paths})
-    month_table = pl.DataFrame({"first_day": months}, schema={"first_day": pl.Date})
-    engine.create_table(connection, "derive.months", month_table)
-    engine.create_raw_views(connection, fresh, "fresh")
-    recent = f"available_at > timestamptz '{last_known_at - timedelta(minutes=15)}'"
-    engine.create_raw_views(connection, files, where=dict.fromkeys(DATASETS, recent))
-    engine.create_reference(
-        connection, [market], first - timedelta(days=31), now.date() + timedelta(days=400)
+    state = {
+        "code": code,
+        "known_at": now.isoformat(),
+        "files": sorted(names),
+        "spans": {n: span.to_json() for found in spans.values() for n, span in found.items()},
+    }
+    return _Plan(months, state, tasks)
+
+
+def _affected(
+    lake: Lake,
+    market: Market,
+    spans: Mapping[str, Mapping[str, Span]],
+    done: set[str],
+    known_at: str | None,
+    now: datetime,
+) -> set[date]:
+    """The sessions whose rows may change since the last run, at ``known_at``."""
+    last_known_at = datetime.fromisoformat(known_at) if known_at else _EPOCH
+    connection = engine.connect(spill=lake.spill)
+    try:
+        connection.execute("create schema derive")
+        run = pl.DataFrame({"last_known_at": [last_known_at], "known_at": [now]})
+        engine.create_table(connection, "derive.run", run)
+        priced = [paths for name, paths in spans.items() if not name.endswith("definition")]
+        months = sorted({month_of(Path(name)) for paths in priced for name in paths})
+        table = pl.DataFrame({"first_day": months}, schema={"first_day": pl.Date})
+        engine.create_table(connection, "derive.months", table)
+        first = lake.first_day(market.code) or now.date()
+        engine.create_reference(
+            connection, [market], first - timedelta(days=31), now.date() + timedelta(days=400)
+        )
+        every = sqlfiles.text("derive/all_sessions.sql")
+        if not done:
+            return _days(connection, every)
+        since = last_known_at - _SETTLING
+        recent = {
+            name: [lake.root / path for path in windows.within(paths, since, LATEST)]
+            for name, paths in spans.items()
+        }
+        fresh = {
+            name: [lake.root / path for path in paths if path not in done]
+            for name, paths in spans.items()
+        }
+        lake.fetch(path for found in (recent, fresh) for paths in found.values() for path in paths)
+        engine.create_raw_views(connection, fresh, "fresh")
+        landed = f"available_at > timestamptz '{since}'"
+        engine.create_raw_views(connection, recent, where=dict.fromkeys(DATASETS, landed))
+        try:
+            return _days(connection, sqlfiles.text("derive/affected_sessions.sql"))
+        except duckdb.Error:  # a file that cannot be read: the tasks that need it say so
+            return _days(connection, every)
+    finally:
+        connection.close()
+
+
+def _days(connection: duckdb.DuckDBPyConnection, select: str) -> set[date]:
+    return {day for (day,) in connection.sql(select).fetchall()}
+
+
+def _parts(sessions: Sequence[date]) -> Iterator[list[date]]:
+    """Runs of whole months that follow on each other, of at most ``MOST_SESSIONS`` sessions."""
+    part: list[date] = []
+    last = 0
+    for number, days in groupby(sessions, key=lambda day: 12 * day.year + day.month):
+        month = list(days)
+        if part and (number != last + 1 or len(part) + len(month) > MOST_SESSIONS):
+            yield part
+            part = []
+        part += month
+        last = number
+    if part:
+        yield part
+
+
+def _task(
+    lake: Lake,
+    market: Market,
+    sessions: tuple[date, ...],
+    spans: Mapping[str, Mapping[str, Span]],
+    months: Months,
+    now: datetime,
+) -> Task:
+    since, until = window(sessions)
+    raw = {
+        name: windows.live(paths, since, until)
+        if name == "option_definition"
+        else windows.within(paths, _EPOCH if name.endswith("definition") else since, until)
+        for name, paths in spans.items()
+    }
+    return Task(
+        lake,
+        market,
+        sessions,
+        now,
+        {name: tuple(paths) for name, paths in raw.items()},
+        months.files({(day.year, day.month) for day in sessions}),
+        months.staging,
     )
 
 
-def _run(connection: duckdb.DuckDBPyConnection, files: Files, sessions: Sequence[date]) -> None:
-    """Compute every derived table of the sessions, in the connection's memory."""
-    days = pl.DataFrame({"session_date": sessions})
-    engine.create_table(connection, "derive.days", days)
-    chosen = "select * from meta.sessions semi join derive.days using (session_date)"
-    engine.create_as(connection, "derive.sessions", chosen)
-    since = datetime.combine(sessions[0], datetime.min.time(), UTC) - _BEFORE
-    until = datetime.combine(sessions[-1], datetime.min.time(), UTC) + _AFTER
-    known = f"available_at <= timestamptz '{until}'"
-    window = f"{known} and available_at >= timestamptz '{since}'"
-    conditions = {name: known if name.endswith("definition") else window for name in DATASETS}
-    engine.create_raw_views(connection, files, where=conditions)
-    engine.create_as(connection, "derive.spine", sqlfiles.text("derive/spine.sql"))
-    for file in sqlfiles.stage("derive"):
-        engine.create_feature(connection, file)
-
-
-def _store(
-    connection: duckdb.DuckDBPyConnection,
-    months: Months,
-    file: sqlfiles.SqlFile,
-    sessions: Sequence[date],
-) -> int:
-    """Stage the sessions' new rows in place of their old ones, month by month."""
-    rows = connection.sql(f"from features.{file.name}").pl()
-    found = dict(_by_month(rows))
-    for year, month in sorted({(day.year, day.month) for day in sessions}):
-        parts = [found.get((year, month), rows.clear())]
-        old = months.read(file.name, year, month)
-        if old is not None and old.schema == rows.schema:  # else of older SQL: all is derived anew
-            parts.insert(0, old.filter(~pl.col("session_date").is_in(sessions)))
-        merged = pl.concat(parts).sort(file.grain, nulls_last=True)
-        if merged.height or old is not None:
-            months.write(file.name, year, month, merged)
-    return int(rows.height)
-
-
-def _by_month(rows: pl.DataFrame) -> Iterator[tuple[tuple[int, int], pl.DataFrame]]:
-    day = pl.col("session_date")
-    keyed = rows.with_columns(day.dt.year().alias("_year"), day.dt.month().alias("_month"))
-    parts = keyed.partition_by("_year", "_month", as_dict=True, include_key=False)
-    for (year, month), part in parts.items():
-        yield (int(year), int(month)), part
+def _commit(code: str, plan: _Plan, now: datetime) -> Derived:
+    """Put what a market's tasks made in place."""
+    for made in plan.made:
+        for staged in made.files:
+            plan.months.put(staged)
+    failed = sorted(day for task in plan.failed for day in task.sessions)
+    plan.months.commit({**plan.state, "failed": [day.isoformat() for day in failed]}, now)
+    sessions = sum(len(task.sessions) for task in plan.tasks)
+    return Derived(code, sessions - len(failed), sum(made.rows for made in plan.made))

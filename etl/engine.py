@@ -14,13 +14,14 @@ import duckdb
 import polars as pl
 
 from etl import calendars, cot_releases, sqlfiles
+from etl.engines import cores
 from etl.errors import LakeError
 from etl.market import Market
 from etl.outside import EARLIEST, LATEST
 from etl.schemas import DATASETS, raw_schema
 
-#: Memory that one connection may take; more than this spills to disk.
-MEMORY = "2GB"
+#: Megabytes that the connections of a run may take; more than this spills to disk.
+MEMORY = 2000
 
 #: No price is larger, or smaller than the inverse and not zero; no count larger, no text longer.
 _LARGEST, _MOST, _LONGEST = 10**15, 10**12, 256
@@ -42,19 +43,23 @@ _SQL_TYPES: Mapping[type[pl.DataType], str] = {
 
 
 def connect(
-    database: str = ":memory:", spill: Path | None = None, **options: Any
+    database: str = ":memory:", spill: Path | None = None, share: int = 1, **options: Any
 ) -> duckdb.DuckDBPyConnection:
     """Open DuckDB with UTC as its time zone, bounded memory and no extension but its own.
 
     Parameters
     ----------
     spill : folder for what does not fit into memory; by default one in the system's for such files
+    share : how many such connections, in processes of their own, share the machine
     """
     connection = duckdb.connect(database, **options)
     connection.execute("set autoinstall_known_extensions = false")
     connection.execute("set autoload_known_extensions = false")
+    connection.execute("set enable_progress_bar = false")  # a worker takes itself for a session
     connection.execute("set timezone = 'UTC'")
-    connection.execute(f"set memory_limit = '{MEMORY}'")
+    connection.execute(f"set memory_limit = '{MEMORY // share}MB'")
+    if share > 1:
+        connection.execute(f"set threads = {max(1, cores() // share)}")
     folder = spill or Path(tempfile.gettempdir()) / f"hydra-spill-{os.getpid()}"
     connection.execute(f"set temp_directory = {quoted(folder)}")
     return connection

@@ -67,6 +67,19 @@ class LakeError(HydraError):
     exit_code = 7
 
 
+class TaskFailed(LakeError):
+    """Some of a run's tasks failed; what the others gave is committed.
+
+    Attributes
+    ----------
+    tasks : the first that failed, and how many more did
+    """
+
+    def __init__(self, tasks: str, reason: str) -> None:
+        super().__init__(f"{tasks}: {reason}: the rest is done, and the next run tries again")
+        self.tasks = tasks
+
+
 class Released(HydraError):
     """A released SQL version was changed."""
 

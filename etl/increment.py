@@ -38,6 +38,9 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 #: A settlement is corrected for 45 days: what is checked of older sessions does not change.
 _CORRECTED = timedelta(days=50)
 
+#: The first row of a session is known no longer before its date.
+_BEFORE = timedelta(days=5)
+
 _OWN = "since, looked_at_from"
 _SINCE = {"market": pl.String(), "since": UTC_TYPE, "looked_at_from": pl.Date()}
 
@@ -82,7 +85,8 @@ def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _derivation(state: Mapping[str, Any]) -> dict[str, Any]:
     """What is derived of a market, and from what."""
     derived = hashlib.sha256("\n".join(sorted(state["tables"])).encode()).hexdigest()
-    return {**{name: state[name] for name in ("code", "known_at", "files")}, "derived": derived}
+    about = {name: state[name] for name in ("code", "known_at", "files")}
+    return {**about, "derived": derived, "failed": state.get("failed") or []}
 
 
 def _about(lake: Lake, markets: Mapping[str, Market]) -> str:
@@ -143,11 +147,8 @@ class Increment:
         )
         self._derived = derived_tables(lake)
         self._days: int | None = -1  # what is shown; nothing is yet
-        self._last_known = {
-            file["path"]: file.get("last_available_at")
-            for batch in lake.batch_records()
-            for file in batch["files"]
-        }
+        landed = _landed(lake)
+        self._last_known = {path: file.get("last_available_at") for path, file in landed.items()}
 
     def looked_at_from(self, market: str) -> date:
         """From which session on the checks look at a market: what they found before stands."""
@@ -299,17 +300,26 @@ def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None
 
 def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str, datetime]:
     """Since when a market's rows may be others than in the last database."""
-    known: dict[str, str | None] = {
-        file["path"]: file.get("first_available_at")
-        for batch in lake.batch_records()
-        for file in batch["files"]
-    }
+    known = {path: file.get("first_available_at") for path, file in _landed(lake).items()}
+    merged = {f["path"]: f["landed"] for r in lake.compaction_records() for f in r["files"]}
     found = {}
     for market, then in record["inputs"]["markets"].items():
-        raw = {str(path.relative_to(lake.root)) for path in lake.raw_files(market=market)}
-        news = [known.get(path) for path in raw.difference(then["files"])]
-        is_told = raw.issuperset(then["files"]) and None not in news and market not in shifted
+        paths = [str(path.relative_to(lake.root)) for path in lake.raw_files(market=market)]
+        raw, seen = (
+            {one for path in each for one in merged.get(path, [path])}
+            for each in (paths, then["files"])
+        )
+        news = [known.get(path) for path in raw - seen]
+        is_told = raw >= seen and None not in news and market not in shifted
         if is_told and then["code"] == lake.state(market).get("code"):
             instants = [*news, then["known_at"], record["built_at"]]
-            found[market] = min(map(datetime.fromisoformat, instants))
+            failed = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in then["failed"]]
+            known_from = [day - _BEFORE for day in failed]  # that may have succeeded since
+            found[market] = min(*map(datetime.fromisoformat, instants), *known_from)
     return found
+
+
+def _landed(lake: Lake) -> dict[str, dict[str, Any]]:
+    """Path → what the records say of a raw file, landed or merged of such."""
+    batches = [*lake.batch_records(), *lake.compaction_records()]
+    return {file["path"]: file for batch in batches for file in batch["files"]}

@@ -7,6 +7,7 @@ key, and not by whatever fails first on it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -15,7 +16,19 @@ from typing import Any
 from etl.errors import LakeError, printable
 
 __all__ = [
-    *("BATCH", "BUILT", "DATABASE", "DAYS", "MARKER", "MOVES", "REACH", "REASON", "STATE"),
+    "BATCH",
+    "BUILT",
+    "COMPACTION",
+    "DATABASE",
+    "DAYS",
+    "MANIFEST",
+    "MARKER",
+    "MOVES",
+    "OBJECTS",
+    "REACH",
+    "REASON",
+    "STATE",
+    "parse",
     "read",
 ]
 
@@ -34,6 +47,10 @@ _MOST = 2**63
 def _is_text(value: Any) -> bool:
     # Neither a path nor a database takes NUL or half a character.
     return isinstance(value, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _is_count(value: Any) -> bool:
@@ -85,6 +102,23 @@ def _is_day(value: Any) -> bool:
     return _is_text(condition) and _is_date(modified) and _is_instant(seen_at)
 
 
+def _are_dates(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list) and None not in value and all(map(_is_date, value))
+    )
+
+
+def _are_windows(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and all(map(_is_window, value.values())))
+
+
+def _is_window(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    *instants, rows = value
+    return all(map(_is_instant, instants)) and _is_count(rows)
+
+
 _FILE = {"bytes": _is_size, "sha256": _is_text}
 _COUNTED = {**_FILE, "rows": _is_count}
 
@@ -103,11 +137,25 @@ BATCH: Shape = {
         }
     ],
 }
+#: ``compactions/<instant>.json``
+COMPACTION: Shape = {
+    "compacted_at": _is_instant,
+    "files": [
+        {
+            **_COUNTED,
+            **dict.fromkeys(("path", "dataset", "market"), _is_text),
+            **dict.fromkeys(("first_available_at", "last_available_at"), _is_instant),
+            "landed": [_is_text],
+        }
+    ],
+}
 #: ``derived/state/<market>.json``
 STATE: Shape = {
     "code": _is_text,
     "known_at": _is_instant,
     "files": [_is_text],
+    "spans": _are_windows,
+    "failed": _are_dates,
     "tables": {"*": _COUNTED},
     "superseded": {"*": {**_COUNTED, "superseded_at": _is_instant}},
 }
@@ -123,6 +171,7 @@ BUILT: Shape = {
                 **dict.fromkeys(("code", "derived"), _is_text),
                 "known_at": _is_instant,
                 "files": [_is_text],
+                "failed": _are_dates,
             }
         },
     },
@@ -135,6 +184,14 @@ MOVES: Shape = [_is_pair]
 REACH: Shape = {"*": _are_spans}
 #: ``reach/days-<dataset>.json``
 DAYS: Shape = {"*": _is_day}
+#: ``manifest.json`` of a lake in an object store
+OBJECTS: Shape = {"*": {"key": _is_text, "bytes": _is_count, "sha256": _is_hash}}
+MANIFEST: Shape = {
+    **dict.fromkeys(("format", "generation"), _is_count),
+    **dict.fromkeys(("run", "by", "root"), _is_text),
+    "files": OBJECTS,
+    "gone": {"*": _is_instant},
+}
 #: ``set-aside/….json``
 REASON: Shape = {"path": _is_text, "set_aside_at": _is_instant, "rows": _is_size}
 
@@ -150,9 +207,22 @@ def read(path: Path, shape: Shape) -> Any:
         It cannot be read.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise LakeError(f"cannot read {path}: {error.strerror}") from error
+    return parse(text, shape, path)
+
+
+def parse(text: bytes, shape: Shape, path: object) -> Any:
+    """The record that lies at ``path``, which has at least what ``shape`` asks for.
+
+    Raises
+    ------
+    Damaged
+        It is none of that shape.
+    """
+    try:
+        record = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} is damaged ({error}): restore it from a backup") from error
     wrong = _wrong(record, shape, "")

@@ -11,18 +11,46 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 
 from etl.lake import Lake, write_rows, write_whole
 
-__all__ = ["KEPT", "Months", "derived_files", "derived_tables"]
+__all__ = ["KEPT", "Month", "Months", "Staged", "derived_files", "derived_tables", "stage"]
 
 #: How long a superseded file stays, for readers with an older database open.
 KEPT = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Month:
+    """A month of a derived table."""
+
+    table: str
+    year: int
+    month: int
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A month's file that is not in its place yet."""
+
+    month: Month
+    path: str  # below the lake
+    about: Mapping[str, Any]  # its rows, bytes and sha256
+
+
+def stage(lake: Lake, folder: str, month: Month, rows: pl.DataFrame) -> Staged:
+    """Write a month's rows below ``folder``, under a name that no other try of them has."""
+    name = f"{month.table}-{month.year}-{month.month:02d}-{uuid4().hex[:8]}.parquet"
+    path = f"{folder}/{name}"
+    return Staged(month, path, write_rows(lake.root / path, rows))
 
 
 def derived_tables(lake: Lake) -> defaultdict[str, list[Path]]:
@@ -45,12 +73,15 @@ class Months:
     Attributes
     ----------
     state : what the last run left as its record; empty where there was none
+    staging : folder below the lake in which this run's files are staged
     """
 
     def __init__(self, lake: Lake, market: str) -> None:
         self._lake = lake
         self._market = market
-        self._staging = lake.staging / f"derived-{market}"
+        # A worker that outlives its run writes where no other run looks.
+        self._staging = lake.staging / f"derived-{market}-{uuid4().hex[:8]}"
+        self.staging = str(self._staging.relative_to(lake.root))
         self.state = lake.state(market)
         # Folder of a month below the lake → its file there, with fingerprint and rows.
         self._files: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -69,26 +100,22 @@ class Months:
         """Begin anew: what is stored and not written again is superseded with the commit."""
         self.state, self._files = {}, {}
 
-    def read(self, table: str, year: int, month: int) -> pl.DataFrame | None:
-        """The rows of a month, with what this run has staged of it already."""
-        folder = self._folder(table, year, month)
-        if folder not in self._files:
-            return None
-        stored = self._lake.root / folder / self._files[folder][0]
-        path = self._staged.get(folder, stored)
-        return pl.read_parquet(path, hive_partitioning=False, glob=False)
+    def files(self, months: Collection[tuple[int, int]]) -> dict[Month, str]:
+        """The files in force of some months, (year, month), by path below the lake."""
+        found = {}
+        for folder, (name, _) in self._files.items():
+            table, _, year, month = (part.split("=")[1] for part in folder.split("/")[-4:])
+            if (int(year), int(month)) in months:
+                found[Month(table, int(year), int(month))] = f"{folder}/{name}"
+        return found
 
-    def write(self, table: str, year: int, month: int, rows: pl.DataFrame) -> None:
-        """Stage the rows of a month, unless the file in force has them."""
-        folder = self._folder(table, year, month)
-        staged = self._staging / f"{table}-{year}-{month:02d}.parquet"
-        about = write_rows(staged, rows)
-        file = f"rows-{about['sha256'][:16]}.parquet", about
-        if self._files.get(folder) == file and folder not in self._staged:
-            staged.unlink()
-            return
-        self._files[folder] = file
-        self._staged[folder] = staged
+    def put(self, staged: Staged) -> None:
+        """Take a staged file for its month, unless the file in force has its rows."""
+        folder = self._folder(staged.month)
+        file = f"rows-{staged.about['sha256'][:16]}.parquet", dict(staged.about)
+        if self._files.get(folder) != file:
+            self._files[folder] = file
+            self._staged[folder] = self._lake.root / staged.path
 
     def commit(self, state: dict[str, Any], now: datetime) -> None:
         """Put what is staged in place, with the record of what it was derived from.
@@ -106,7 +133,7 @@ class Months:
         }
         moves = {
             staged: self._lake.root / folder / self._files[folder][0]
-            for folder, staged in self._staged.items()
+            for folder, staged in sorted(self._staged.items())
         }
         stored = self._lake.derived.glob(f"table=*/market={self._market}/year=*/month=*/*.parquet")
         names = (str(path.relative_to(self._lake.root)) for path in sorted(stored))
@@ -141,6 +168,7 @@ class Months:
         found = {f"{folder}/{name}": about for folder, (name, about) in self._files.items()}
         return dict(sorted(found.items()))
 
-    def _folder(self, table: str, year: int, month: int) -> str:
-        place = self._lake.derived / f"table={table}/market={self._market}"
-        return str((place / f"year={year}/month={month:02d}").relative_to(self._lake.root))
+    def _folder(self, month: Month) -> str:
+        place = self._lake.derived / f"table={month.table}/market={self._market}"
+        folder = place / f"year={month.year}/month={month.month:02d}"
+        return str(folder.relative_to(self._lake.root))

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from etl import derive as module
-from etl import jobs, sqlfiles
+from etl import derive_task, jobs, sqlfiles
 from etl.derive import derive
 from etl.lake import Lake
 from etl.market import markets
-from etl.stored import derived_files
+from etl.stored import Staged, derived_files
 
 MARKETS = markets()
 TABLES = [file.name for file in sqlfiles.stage("derive")]
@@ -70,7 +71,7 @@ def test_passes_of_few_sessions_equal_one_pass(
 ) -> None:
     one, many = Lake(tmp_path / "one"), Lake(tmp_path / "many")
     run(one, noon(6), days=6)
-    monkeypatch.setattr(module, "CHUNK", 2)
+    monkeypatch.setattr(module, "MOST_SESSIONS", 2)
     run(many, noon(6), days=6)
     assert_same(one, many)
 
@@ -123,20 +124,20 @@ def test_a_killed_run_is_completed_by_the_next(
 ) -> None:
     whole, killed = Lake(tmp_path / "whole"), Lake(tmp_path / "killed")
     run(whole, noon(6))
-    stored = module._store
+    stage = derive_task.stage
     calls = 0
 
-    def store_some(*arguments: object) -> int:
+    def stage_some(*arguments: Any) -> Staged:
         nonlocal calls
         calls += 1
         if calls > 3:
             raise KeyboardInterrupt
-        return stored(*arguments)  # type: ignore[arg-type]
+        return stage(*arguments)
 
-    monkeypatch.setattr(module, "_store", store_some)
+    monkeypatch.setattr(derive_task, "stage", stage_some)
     with pytest.raises(KeyboardInterrupt):
         run(killed, noon(6))
-    monkeypatch.setattr(module, "_store", stored)
+    monkeypatch.setattr(derive_task, "stage", stage)
     run(killed, noon(6))
     assert_same(whole, killed)
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from etl.lake import Lake, fingerprint
-from etl.stored import KEPT, Months, derived_files
+from etl.stored import KEPT, Month, Months, derived_files, stage
 from etl.verify import verify
 
 NOW = datetime(2025, 3, 6, 12, tzinfo=UTC)
@@ -31,7 +31,8 @@ def put(lake: Lake, now: datetime, *values: int, anew: bool = False) -> Path:
         if anew:
             months.forget()
         if values:
-            months.write("chain_v1", 2025, 3, pl.DataFrame({"x": values}))
+            march = Month("chain_v1", 2025, 3)
+            months.put(stage(lake, months.staging, march, pl.DataFrame({"x": values})))
         months.commit({"code": "", "known_at": now.isoformat(), "files": []}, now)
     (file,) = derived_files(lake, "chain_v1")
     return file
@@ -45,10 +46,9 @@ def test_a_file_is_named_by_its_content(lake: Lake) -> None:
     file = put(lake, NOW, 1, 2)
     assert file.name == f"rows-{fingerprint(file)['sha256'][:16]}.parquet"
     months = Months(lake, "HE")
-    read = months.read("chain_v1", 2025, 3)
-    assert read is not None
-    assert read["x"].to_list() == [1, 2]
-    assert months.read("chain_v1", 2025, 4) is None
+    found = months.files({(2025, 3), (2025, 4)})
+    assert found == {Month("chain_v1", 2025, 3): str(file.relative_to(lake.root))}
+    assert pl.read_parquet(file)["x"].to_list() == [1, 2]
 
 
 def test_a_month_of_the_same_rows_is_not_written_again(lake: Lake) -> None:
@@ -111,7 +111,8 @@ def test_what_is_made_anew_supersedes_every_month(lake: Lake) -> None:
     with lake.writing(NOW):
         months = Months(lake, "HE")
         for month in (1, 2):
-            months.write("chain_v1", 2025, month, pl.DataFrame({"x": [month]}))
+            rows = pl.DataFrame({"x": [month]})
+            months.put(stage(lake, months.staging, Month("chain_v1", 2025, month), rows))
         months.commit({"code": "", "known_at": NOW.isoformat(), "files": []}, NOW)
     before = stored(lake)
     new = put(lake, NOW + DAY, 3, anew=True)

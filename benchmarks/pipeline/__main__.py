@@ -1,0 +1,264 @@
+"""``python -m benchmarks.pipeline --date DATE``: measure, write and print the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.pipeline import plots
+from benchmarks.pipeline.lakes import TINY, Size, World, market_files, sizes
+from benchmarks.pipeline.measure import Spent, python, spread
+from benchmarks.pipeline.report import is_met, markdown
+
+_RESULTS = Path(__file__).parents[1] / "results"
+_SPENT = ("cpu", "wall", "peak_mb")
+_PACKAGES = ("duckdb", "polars", "numpy", "scipy", "pandas", "pyarrow", "zstandard")
+
+Result = dict[str, Any]
+
+
+class Bench:
+    """The lakes of a run, each in a folder of its own, and what is measured on them."""
+
+    def __init__(self, folder: Path, chosen: Sequence[Size]) -> None:
+        self.folder, self.sizes = folder, chosen
+        self.quick = tuple(chosen) == TINY
+        self.turns = 1 if self.quick else 3
+        self.days = 1 if self.quick else 3  # that are held back, to be added one by one
+
+    # -- processes ------------------------------------------------------------------------------
+
+    def child(self, work: str, size: Size, *more: object, at: str = "") -> Spent:
+        place = self.folder / (at or size.words)
+        return python(
+            "-m", "benchmarks.pipeline.child", work, str(place), size.words, *map(str, more)
+        )
+
+    def hydra(self, size: Size, *words: str, at: str = "") -> Spent:
+        place = self.folder / (at or size.words)
+        (market, *_) = market_files(size, place / "markets").values()
+        world = World(market, size)
+        now: datetime = world.after(list(world.months())[-1][-1])
+        options = ["--lake", str(place / "lake"), "--markets", str(place / "markets")]
+        return python("-m", "etl", "-q", *options, "--now", now.isoformat(), *words)
+
+    # -- measurements ---------------------------------------------------------------------------
+
+    def growth(self) -> list[Result]:
+        """Every stage on lakes of every size, once each."""
+        found = []
+        for size in self.sizes:
+            landed = self.child("land", size, 0)
+            stages = {"land": {**_brief(landed), **_pick(landed.answer, "wall", "cpu")}}
+            for name in ("derive", "build", "check"):
+                stages[name] = _brief(self.hydra(size, name))
+            lake = self.folder / size.words / "lake"
+            found.append(
+                {
+                    "size": size.name,
+                    "markets": size.markets,
+                    "years": size.years,
+                    "rows": landed.answer["rows"],
+                    "raw_bytes": _bytes(lake / "raw"),
+                    "derived_bytes": _bytes(lake / "derived"),
+                    "database_bytes": (lake / "hydra.duckdb").stat().st_size,
+                    "stages": stages,
+                }
+            )
+        return found
+
+    def derive(self) -> Result:
+        """A market-year derived anew, beside the straightforward build of some of its sessions."""
+        size = self.sizes[0]
+        n_sessions = 2 if self.quick else 6
+        ours, theirs, answers = [], [], []
+        for _ in range(self.turns):
+            self.child("forget", size)
+            ours.append(self.hydra(size, "derive"))
+            theirs.append(self.child("straightforward", size, n_sessions))
+            answers.append(theirs[-1].answer)
+        self.hydra(size, "build")
+        ratios = [a["seconds_of_all"] / o.wall for o, a in zip(ours, answers, strict=True)]
+        return {
+            "size": size.name,
+            "sessions": answers[0]["of"],
+            "sessions_timed": answers[0]["sessions"],
+            "wall": spread([one.wall for one in ours]),
+            "cpu": spread([one.cpu for one in ours]),
+            "peak_mb": spread([one.peak_mb for one in ours]),
+            "peer_wall": spread([answer["seconds_of_all"] for answer in answers]),
+            "peer_seconds_a_session": spread([a["seconds"] / a["sessions"] for a in answers]),
+            "ratio": spread(ratios),
+            "differences": self.child("compare", size).answer,
+        }
+
+    def daily(self) -> Result:
+        """A session onto a month and onto years, in turns; then nothing; then no work at all."""
+        density = self.sizes[0].expiries, self.sizes[0].strikes
+        month = Size("a month", 1, 1, 1, *density)
+        years = Size("years", 1, 1, 2, *density) if self.quick else Size("years", 1, 10)
+        spent: dict[str, list[Spent]] = {"month": [], "years": [], "nothing": [], "help": []}
+        for size in (month, years):
+            self.child("land", size, self.days, at=size.name)
+            for command in ("derive", "build"):
+                self._hold_back(size, command)
+        for held_back in reversed(range(self.days)):
+            for name, size in (("month", month), ("years", years)):
+                spent[name].append(self.child("daily", size, held_back, at=size.name))
+        for _ in range(self.turns):
+            spent["nothing"].append(self.child("nothing_new", years, at=years.name))
+            spent["help"].append(python("-m", "etl", "--help"))
+        pairs = list(zip(spent["month"], spent["years"], strict=True))
+        found: Result = {"of_years": years.years}
+        for name, runs in spent.items():
+            found[name] = {what: spread([getattr(run, what) for run in runs]) for what in _SPENT}
+        found["ratio"] = {
+            what: spread([getattr(y, what) / getattr(m, what) for m, y in pairs]) for what in _SPENT
+        }
+        return found
+
+    def _hold_back(self, size: Size, command: str) -> None:
+        """Run a command as of the evening before the sessions that are held back."""
+        self.child("as_of", size, self.days, command, at=size.name)
+
+    def landing(self) -> Result:
+        """A file of quotes landed, beside its bare decoding and writing."""
+        records = 20_000 if self.quick else 2_000_000
+        size, at = self.sizes[0], "dbn"
+        made = self.child("make_dbn", size, records, at=at).answer
+        ours, bare = [], []
+        for _ in range(1 if self.quick else 5):
+            ours.append(self.child("land_dbn", size, at=at).answer["seconds"])
+            bare.append(self.child("bare_dbn", size, at=at).answer["seconds"])
+        return {
+            "records": records,
+            **made,
+            "seconds": spread(ours),
+            "bare_seconds": spread(bare),
+            "ratio": spread([o / b for o, b in zip(ours, bare, strict=True)]),
+        }
+
+    def query(self) -> Result:
+        """``features_at`` on the largest lake."""
+        size = self.sizes[-1]
+        answer = self.child("query", size, 5 if self.quick else 40).answer
+        return {"size": size.name, "cold": answer["cold"], "warm": spread(answer["warm"])}
+
+    def spine(self, date: str) -> Result:
+        """The spine join beside DuckDB's own: ``make bench-spine``, run again."""
+        out = self.folder / "spine"
+        quick = ["--quick"] if self.quick else []
+        python("-m", "benchmarks.spine", "--date", date, "--out", str(out), *quick)
+        found: Result = json.loads((out / "spine.json").read_text())
+        return _pick(found, "rows", "turns", "contenders")
+
+    def layout(self) -> Result:
+        """What one market-month reads of a lake of twenty markets, and other ways to write it."""
+        few = Size("three markets", 3, 1, 1, 2, 8)
+        size = few if self.quick else Size("twenty markets", 20, 1, 3)
+        self.child("land", size, 0, at=size.name)
+        self.hydra(size, "build", at=size.name)
+        scanned = self.child("scan", size, at=size.name).answer
+        return {"scan": scanned, "ways": self.child("layout", self.sizes[0]).answer["ways"]}
+
+
+def _brief(spent: Spent) -> dict[str, float]:
+    return {what: getattr(spent, what) for what in _SPENT}
+
+
+def _pick(found: Result, *names: str) -> Result:
+    return {name: found[name] for name in names}
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _machine() -> dict[str, str]:
+    names = [line for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        **({"processor": names[0].partition(": ")[2]} if names else {}),
+        "cores": f"{os.cpu_count()} cores",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": f"Python {platform.python_version()}",
+        **{name: f"{name} {metadata.version(name)}" for name in _PACKAGES},
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def _chosen(_: click.Context, __: click.Parameter, text: str) -> tuple[Size, ...]:
+    try:
+        return sizes(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command()
+@click.option("--date", required=True, help="Date that the report carries, as in 2026-11-24.")
+@click.option(
+    "--sizes",
+    "chosen",
+    default="1x1 2x2 4x5",
+    show_default=True,
+    callback=_chosen,
+    help="Lakes, markets x years, the smallest first; or tiny, to see that all works.",
+)
+@click.option("--only", multiple=True, help="Measure this alone; may be repeated.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Make the lakes here and keep them."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_RESULTS,
+    help="Folder for pipeline.json, pipeline.md and the plots.",
+)
+def main(
+    date: str, chosen: tuple[Size, ...], only: tuple[str, ...], folder: Path | None, out: Path
+) -> None:
+    """Measure the whole pipeline, e.g. ``python -m benchmarks.pipeline --date 2026-11-24``.
+
+    What is not measured keeps its place in the results of the last run.  Exit code 1 where
+    something asked for is not met.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / "pipeline.json"
+    result: Result = json.loads(kept.read_text()) if only and kept.exists() else {}
+    with tempfile.TemporaryDirectory(prefix="hydra-bench-") as temporary:
+        bench = Bench((folder or Path(temporary)).resolve(), chosen)
+        work: dict[str, Callable[[], Any]] = {
+            "growth": bench.growth,
+            "derive": bench.derive,
+            "daily": bench.daily,
+            "landing": bench.landing,
+            "query": bench.query,
+            "spine": lambda: bench.spine(date),
+            "layout": bench.layout,
+        }
+        result |= {"date": date, "quick": bench.quick, "machine": _machine()}
+        for name in only or work:
+            click.echo(f"{name} ...", err=True)
+            result[name] = work[name]()
+            kept.write_text(json.dumps(result, indent=1) + "\n")
+    text = markdown(result)
+    (out / "pipeline.md").write_text(text)
+    plots.draw(result, out)
+    click.echo(text)
+    sys.exit(0 if bench.quick or is_met(result) else 1)
+
+
+if __name__ == "__main__":
+    main()
