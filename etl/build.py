@@ -67,7 +67,8 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
             for schema in ("raw", "features", "quality", "meta"):
                 connection.execute(f"create schema {schema}")
             _reference(connection, lake, markets, now)
-            engine.create_raw_views(connection, {name: _globs(lake, name) for name in DATASETS})
+            raw = {name: engine.shown(lake.root, lake.raw_files(name)) for name in DATASETS}
+            engine.create_raw_views(connection, raw)
             for file in sqlfiles.stage("derive"):
                 files = engine.shown(lake.root, derived_files(lake, file.name))
                 engine.create_derived_view(connection, file, files)
@@ -142,11 +143,6 @@ def _reference(
     engine.create_as(connection, "meta.features", sqlfiles.text("build/feature_list.sql"))
     engine.create_as(connection, "meta.clock", sqlfiles.text("build/clock.sql"))
     engine.create_name_type(connection)
-
-
-def _globs(lake: Lake, dataset: str) -> list[str]:
-    folder = engine.literal(lake.raw / f"dataset={dataset}")
-    return [f"{folder}/*/*/*/*.parquet"] if lake.raw_files(dataset) else []
 
 
 def _comment(

@@ -18,6 +18,7 @@ from etl.errors import LakeError, printable
 __all__ = [
     "BATCH",
     "BUILT",
+    "COMPACTION",
     "DATABASE",
     "DAYS",
     "MANIFEST",
@@ -133,6 +134,18 @@ BATCH: Shape = {
             **_COUNTED,
             **dict.fromkeys(("path", "dataset", "market"), _is_text),
             **dict.fromkeys(("first_available_at", "last_available_at"), _is_known_at),
+        }
+    ],
+}
+#: ``compactions/<instant>.json``
+COMPACTION: Shape = {
+    "compacted_at": _is_instant,
+    "files": [
+        {
+            **_COUNTED,
+            **dict.fromkeys(("path", "dataset", "market"), _is_text),
+            **dict.fromkeys(("first_available_at", "last_available_at"), _is_instant),
+            "landed": [_is_text],
         }
     ],
 }
