@@ -118,6 +118,7 @@ def derive_markets(
             progress(f"{ended.task}: failed: {_reason(ended.error)}")
         else:
             plan.made.append(ended.result)
+            lake.adopt(ended.result.sent)
             if len(tasks) > 1:
                 progress(f"{ended.task}: derived, {done:,} of {sessions:,} sessions done")
         if len(plan.made) + len(plan.failed) == len(plan.tasks):
