@@ -121,7 +121,7 @@ def create_feature(
     rows = file.body
     if since:
         joined = f"({rows}\n) as body join build.since using (market)"
-        rows = f"select * exclude (since) from {joined} where {since}"
+        rows = f"select * exclude (since, looked_at_from) from {joined} where {since}"
     create_as(connection, table, rows)
     about = connection.sql(f"describe {table}").fetchall()
     given = [(name, kind) for name, kind, *_ in about]
