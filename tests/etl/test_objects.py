@@ -107,12 +107,13 @@ def test_files_go_there_and_back(bucket: str, tmp_path: Path) -> None:
     assert sorted(key for key, *_ in store.list()) == sorted(e.key for e in entries.values())
     assert all(Path(entry.key).suffix == Path(path).suffix for path, entry in entries.items())
     assert all(Path(entry.key).parent == Path(path).parent for path, entry in entries.items())
-    fetch(store, {tmp_path / "copy" / path: entry for path, entry in entries.items()})
+    places = {tmp_path / "copy" / path: entry for path, entry in entries.items()}
+    fetch(store, places, tmp_path / "parts")
     for path, entry in entries.items():
         place = tmp_path / "copy" / path
         assert place.read_bytes() == content[path]
         assert is_sealed(place, entry)
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list((tmp_path / "parts").iterdir())
 
 
 def test_an_object_that_changed_or_went_is_named_and_leaves_no_file(
@@ -128,8 +129,8 @@ def test_an_object_that_changed_or_went_is_named_and_leaves_no_file(
     ):
         damage()
         with pytest.raises(LakeError, match=rf"damaged/{entry.key} is gone or has changed"):
-            fetch(store, {tmp_path / "copy" / "x": entry})
-        assert not list((tmp_path / "copy").iterdir())
+            fetch(store, {tmp_path / "copy" / "x": entry}, tmp_path / "parts")
+        assert not [*(tmp_path / "copy").iterdir(), *(tmp_path / "parts").iterdir()]
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:

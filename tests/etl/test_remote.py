@@ -262,6 +262,7 @@ def test_of_two_commits_on_one_generation_the_second_is_refused(
     assert sum("/year=2025/" in path for path in committed.files) == 0
     with small.held(), small.writing(NOW):
         assert len(small.batch_records()) == 2  # of 2023 and 2024: what lost is not there
+        assert not list(small.raw.rglob("year=2025"))
         land_reports(small, 2025)
     assert verify.verify(small)[1] == []
     assert len(stored(small.name).files) > len(committed.files)
