@@ -878,6 +878,33 @@ def verify(obj: dict[str, Any], file_format: str) -> None:
 
 
 @main.command()
+@_MARKET
+@click.pass_obj
+def compact(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
+    """Merge the small raw files of closed months into one a dataset, market and month.
+
+    Rows stay as they landed, and the batches' records keep the small files' hashes. These files
+    stay for open readers of older databases; a later run, seven days on, removes them.
+
+    \b
+    Example:
+      hydra compact --market HE
+    """
+    from etl.compact import compact as merge
+    from etl.market import chosen
+
+    for code in codes:
+        chosen(obj["markets"](), code)
+    with _writing(obj):
+        done = merge(obj["lake"], obj["now"], codes)
+    click.echo(done.line())
+    for code in done.waiting:
+        logger.warning(f"{code}: not all of it is derived; what is not keeps its files")
+    if done.months:
+        logger.info("next: hydra build")
+
+
+@main.command()
 @click.option(
     "--samples",
     type=click.IntRange(0, 1000),

@@ -4,6 +4,8 @@ Layout (``lake/README.md`` explains it to a person)::
 
     lake.json                     format and origin ("sample" or "vendor")
     raw/dataset=…/market=…/year=…/month=…/<batch>-<n>.parquet
+    raw/…/merged-<instant>-<hash>.parquet, compactions/<instant>.json
+                                  many landed files of a month in one, and which
     batches/<batch>.json          what each batch brought, with the hash of every file and the
                                   span in which its rows became known
     reach/<source>-<market>.json  the spans that a vendor was asked for and that have landed
@@ -32,7 +34,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ORIGINS = ("sample", "vendor")
+
+#: What begins the name of a file that holds the rows of landed ones.
+MERGED = "merged-"
 
 #: The list of moves that commits what is staged beside it.
 _MOVES = "moves.json"
@@ -85,6 +90,10 @@ class Lake:
     @property
     def batches(self) -> Path:
         return self.root / "batches"
+
+    @property
+    def compactions(self) -> Path:
+        return self.root / "compactions"
 
     @property
     def staging(self) -> Path:
@@ -160,8 +169,20 @@ class Lake:
         return self.raw / f"dataset={dataset}/market={market}/year={year}/month={month:02d}"
 
     def raw_files(self, dataset: str = "*", market: str = "*") -> list[Path]:
-        """Every landed file of a dataset and market, in a stable order."""
-        return sorted(self.raw.glob(f"dataset={dataset}/market={market}/year=*/month=*/*.parquet"))
+        """The files that hold every landed row of a dataset and market, in a stable order.
+
+        A merged file takes the place of all that had landed in its folder before: at the moment
+        at which it appears, and with nothing else that has to change with it.
+        """
+        paths = self.raw.glob(f"dataset={dataset}/market={market}/year=*/month=*/*.parquet")
+        found = sorted(paths)
+        merged = {path.parent: path for path in found if path.name.startswith(MERGED)}  # the newest
+        return [
+            path
+            for path in found
+            if (newest := merged.get(path.parent)) in (None, path)
+            or landed_at(path) > landed_at(newest)
+        ]
 
     def markets(self) -> list[str]:
         """Markets for which anything has landed."""
@@ -178,6 +199,11 @@ class Lake:
         paths = sorted(self.batches.glob("*.json"))
         return [records.read(path, records.BATCH) for path in paths]
 
+    def compaction_records(self) -> list[dict[str, Any]]:
+        """The record of every compaction, oldest first."""
+        paths = sorted(self.compactions.glob("*.json"))
+        return [records.read(path, records.COMPACTION) for path in paths]
+
     def state_record(self, market: str) -> Path:
         """Where the last derivation of a market left its record."""
         return self.derived / "state" / f"{market}.json"
@@ -191,10 +217,11 @@ class Lake:
             return {}
 
     def last_run(self) -> datetime | None:
-        """The latest instant at which anything landed, was derived or was built."""
+        """The latest instant at which anything landed, was derived, built or merged."""
         instants = [batch["ingested_at"] for batch in self.batch_records()]
         states = [self.state(path.stem) for path in self.state_record("*").parent.glob("*.json")]
         instants += [state["known_at"] for state in states if state]
+        instants += [record["compacted_at"] for record in self.compaction_records()]
         built_at = [at] if (at := self.built_at()) else []
         return max([*map(datetime.fromisoformat, instants), *built_at], default=None)
 
@@ -402,6 +429,21 @@ def lake_at(place: str | Path, tell: Callable[[str], None] = lambda line: None) 
     from etl import remote
 
     return remote.at(str(place), tell)
+
+
+def stamp(instant: datetime) -> str:
+    """An instant as it stands in names, which sort by it."""
+    return f"{instant.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
+
+
+def after(name: str) -> str:
+    """The stamp that comes next."""
+    return stamp(datetime.strptime(name, "%Y%m%dT%H%M%S%f%z") + timedelta(microseconds=1))
+
+
+def landed_at(path: Path) -> str:
+    """The stamp in a raw file's name: none of its rows landed later."""
+    return path.name.removeprefix(MERGED).partition("-")[0]
 
 
 def month_of(path: Path) -> date:

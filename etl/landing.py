@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from etl.errors import LakeError, printable, refusal
-from etl.lake import Lake, write_rows, write_whole
+from etl.lake import Lake, after, stamp, write_rows, write_whole
 from etl.schemas import COMMON, COT_DATASETS, HIVE_SCHEMA, LINEAGE, UTC, raw_schema, source_schema
 from etl.sources import Payload
 
@@ -144,8 +145,13 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
 
 
 def _batch_id(lake: Lake, payload: Payload, now: datetime) -> str:
-    """A name that no batch has yet: one payload may bring more in a second run of one instant."""
-    stem = f"{now:%Y%m%dT%H%M%S%fZ}-{payload.sha256[:12]}"
+    """A name that no batch has yet: one payload may bring more in a second run of one instant.
+
+    It comes after that of the last compaction, which stands for all that had landed by then.
+    """
+    compacted = (after(path.stem) for path in lake.compactions.glob("*.json"))
+    at = max([stamp(now), *compacted])
+    stem = f"{at}-{payload.sha256[:12]}"
     names = chain([stem], (f"{stem}-{number}" for number in count(2)))
     return next(name for name in names if not (lake.batches / f"{name}.json").exists())
 
@@ -164,12 +170,16 @@ def _write(rows: pl.DataFrame, now: datetime, batch_id: str, path: Path) -> dict
     stamped = rows.with_columns(
         pl.lit(now).cast(LINEAGE["ingested_at"]).alias("ingested_at"),
         pl.lit(batch_id).alias("batch_id"),
-    ).sort("available_at", maintain_order=True)
+    )
+    if not stamped["available_at"].is_sorted():  # as a vendor's stream is
+        stamped = stamped.sort("available_at", maintain_order=True)
     return write_rows(path, stamped)
 
 
 def _partitions(frame: pl.DataFrame) -> list[tuple[tuple[Any, ...], pl.DataFrame]]:
     """The rows of each (market, year, month), without these columns."""
+    if frame.height and (alone := _only_partition(frame)):
+        return [(alone, frame.drop("market"))]
     months = frame.with_columns(
         pl.col("as_of").dt.year().alias("year"), pl.col("as_of").dt.month().alias("month")
     )
@@ -177,9 +187,23 @@ def _partitions(frame: pl.DataFrame) -> list[tuple[tuple[Any, ...], pl.DataFrame
     return sorted(parts.items())
 
 
+def _only_partition(frame: pl.DataFrame) -> tuple[str, int, int] | None:
+    """The (market, year, month) that all rows are of, as most chunks of a file are."""
+    market, first, last, others = frame.select(
+        pl.col("market").first(),
+        pl.col("as_of").min().alias("first"),
+        pl.col("as_of").max().alias("last"),
+        (pl.col("market") != pl.col("market").first()).any().alias("others"),
+    ).row(0)
+    if others or (first.year, first.month) != (last.year, last.month):
+        return None
+    return market, first.year, first.month
+
+
 def _fresh(folder: Path, rows: pl.DataFrame, staged: list[_Staged]) -> pl.DataFrame:
     """The rows that neither the folder nor this batch has yet, each once."""
-    if rows.hash_rows().n_unique() < rows.height:  # hashes are quick, and equal rows have one
+    # Hashes are quick, and equal rows have one; texts take longest and seldom tell rows apart.
+    if rows.drop(cs.string()).hash_rows().n_unique() < rows.height:
         rows = rows.unique(maintain_order=True)
     first, last = _span(rows)
     paths = sorted(folder.glob("*.parquet"))

@@ -17,6 +17,8 @@ from etl.errors import LakeError, printable
 
 __all__ = [
     "BATCH",
+    "BUILT",
+    "COMPACTION",
     "DATABASE",
     "DAYS",
     "MANIFEST",
@@ -135,6 +137,18 @@ BATCH: Shape = {
         }
     ],
 }
+#: ``compactions/<instant>.json``
+COMPACTION: Shape = {
+    "compacted_at": _is_instant,
+    "files": [
+        {
+            **_COUNTED,
+            **dict.fromkeys(("path", "dataset", "market"), _is_text),
+            **dict.fromkeys(("first_available_at", "last_available_at"), _is_instant),
+            "landed": [_is_text],
+        }
+    ],
+}
 #: ``derived/state/<market>.json``
 STATE: Shape = {
     "code": _is_text,
@@ -146,7 +160,15 @@ STATE: Shape = {
     "superseded": {"*": {**_COUNTED, "superseded_at": _is_instant}},
 }
 #: ``hydra.duckdb.json``
-DATABASE: Shape = {**_FILE, "built_at": _is_instant, "rows": {"*": _is_count}}
+DATABASE: dict[str, Shape] = {**_FILE, "built_at": _is_instant, "rows": {"*": _is_count}}
+#: The same, where it says what the database was built from; the first lakes' do not
+BUILT: Shape = {
+    **DATABASE,
+    "inputs": {
+        **dict.fromkeys(("code", "origin"), _is_text),
+        "markets": {"*": {"code": _is_text, "known_at": _is_instant, "files": [_is_text]}},
+    },
+}
 #: ``lake.json``
 MARKER: Shape = {"format": _is_count, "origin": _is_text}
 #: ``staging/<name>/moves.json``: pairs of places

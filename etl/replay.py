@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from etl.build import build
 from etl.derive import derive
 from etl.errors import BadInput
-from etl.lake import Lake, fingerprint, write_whole
+from etl.lake import MERGED, Lake, fingerprint, write_rows, write_whole
 from etl.market import Market
 
 __all__ = ["replay"]
@@ -62,12 +64,16 @@ def replay(
     now = min(given.values())
     target.claim(origin)
     with target.writing(now):
-        kept = {}
+        batches = lake.batch_records()
+        landed_in = _first_files(batches)
+        kept: dict[str, int] = {}
         for path in lake.raw_files():
             name = str(path.relative_to(lake.root))
-            if rows := _copy(path, target.root / name, given):
+            if path.name.startswith(MERGED):
+                kept |= _split(path, target, landed_in[str(Path(name).parent)], given)
+            elif rows := _copy(path, target.root / name, given):
                 kept[name] = rows
-        for record in lake.batch_records():
+        for record in batches:
             _keep(record, kept, target)
         for code in target.markets():
             derive(target, markets[code], now)
@@ -87,6 +93,29 @@ def _copy(path: Path, place: Path, bounds: Mapping[str, datetime]) -> int:
         else:
             within.write_parquet(place)
     return within.height
+
+
+def _first_files(batches: Iterable[Mapping[str, Any]]) -> Mapping[str, Mapping[str, str]]:
+    """Folder → batch → the first file that it brought there."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for batch in batches:
+        for file in batch["files"]:
+            found[str(Path(file["path"]).parent)].setdefault(batch["batch_id"], file["path"])
+    return found
+
+
+def _split(
+    path: Path, target: Lake, landed_in: Mapping[str, str], bounds: Mapping[str, datetime]
+) -> dict[str, int]:
+    """Copy a merged file's rows that lie within the bounds, as files of the batches they are of."""
+    rows = pl.read_parquet(path, hive_partitioning=False, glob=False)
+    within = rows.filter(*(pl.col(column) <= instant for column, instant in bounds.items()))
+    kept = {}
+    for (batch_id,), part in within.partition_by("batch_id", as_dict=True).items():
+        name = landed_in[str(batch_id)]
+        write_rows(target.root / name, part)
+        kept[name] = part.height
+    return kept
 
 
 def _keep(record: Mapping[str, object], kept: Mapping[str, int], target: Lake) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,8 +122,9 @@ def repair(lake: Lake, now: datetime) -> list[Wrong]:
     # What a run before has set aside is gone, and its reason stands.
     found = [wrong for wrong in wrong_ones if not _is_aside(lake, wrong.path)]
     landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
+    merged = {path: (_brought(file, landed), file) for path, file in _merged(lake).items()}
     for wrong in found:
-        batch, file = landed.get(wrong.path, ({}, {}))
+        batch, file = {**landed, **merged}.get(wrong.path, ({}, {}))
         record = {
             "path": wrong.path,
             "reason": wrong.reason,
@@ -140,18 +142,25 @@ def set_aside(lake: Lake) -> list[str]:
     It is back when it stands in its place again, or when its payload has landed again.
     """
     landed = list(_landed(lake))
+    by_path = {file["path"]: batch for batch, file in landed}
+    merged = _merged(lake)
     lines = []
     for path in sorted((lake.root / _SET_ASIDE).rglob("*.json")):
         record = records.read(path, records.REASON)
         if record.get("batch_id") is None or (lake.root / record["path"]).exists():
             continue
-        again = any(
-            batch["payload_sha256"] == record.get("payload_sha256")
-            and batch["ingested_at"] >= record["set_aside_at"]
+        payloads = {record.get("payload_sha256")}
+        if file := merged.get(record["path"]):
+            if all((lake.root / one).exists() for one in file["landed"]):
+                continue  # what it was merged from is there still
+            payloads = {by_path[one]["payload_sha256"] for one in file["landed"]}
+        again = payloads <= {
+            batch["payload_sha256"]
+            for batch, file in landed
+            if batch["ingested_at"] >= record["set_aside_at"]
             and batch["batch_id"] != record["batch_id"]
             and file["dataset"] == record.get("dataset")
-            for batch, file in landed
-        )
+        }
         if not again:
             lines.append(
                 f"{record.get('market')}: {record['rows'] or 0:,} rows of {record.get('dataset')} "
@@ -202,10 +211,47 @@ def _landed(lake: Lake) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             yield batch, file
 
 
+def _merged(lake: Lake) -> dict[str, dict[str, Any]]:
+    """Each merged file's entry in the record of its compaction, oldest first."""
+    return {file["path"]: file for record in lake.compaction_records() for file in record["files"]}
+
+
+def _brought(file: Mapping[str, Any], landed: Mapping[str, tuple[Any, Any]]) -> dict[str, str]:
+    """What brought the rows of a merged file, as a batch's record would say it."""
+    batches = {landed[path][0]["batch_id"]: landed[path][0] for path in file["landed"]}
+    names = [batch["description"] for batch in batches.values()]
+    return {"batch_id": Path(file["path"]).stem, "description": "; ".join(names)}
+
+
 def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
-    recorded = {file["path"]: file for _, file in _landed(lake)}
-    expected = {path: file for path, file in recorded.items() if not _is_aside(lake, path)}
-    yield from _against(lake, lake.raw, expected, "no landing brought it", thorough)
+    landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
+    merged = _merged(lake)
+    # What a merged file holds too may be gone.
+    newest = {str(Path(path).parent): path for path in merged}
+    held = {path for file in merged.values() for path in file["landed"]}
+    held |= merged.keys() - set(newest.values())
+    recorded = {path: file for path, (_, file) in landed.items()} | merged
+    expected = {
+        path: file
+        for path, file in recorded.items()
+        if not _is_aside(lake, path) and (path not in held or (lake.root / path).exists())
+    }
+    wrong = list(_against(lake, lake.raw, expected, "no landing brought it", thorough))
+    yield from wrong
+    if thorough:
+        sound = (expected.keys() & merged.keys()) - {one.path for one in wrong}
+        for path in sorted(sound):
+            if not _holds(lake.root / path, [landed[one] for one in merged[path]["landed"]]):
+                yield Wrong(path, "does not hold the rows of the files that it was merged from")
+
+
+def _holds(path: Path, landed: list[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
+    """Whether a merged file has as many rows of each batch as the batches' records say."""
+    recorded: Counter[str] = Counter()
+    for batch, file in landed:
+        recorded[batch["batch_id"]] += file["rows"]
+    scan = pl.scan_parquet(path, hive_partitioning=False, glob=False)
+    return dict(scan.group_by("batch_id").len().collect().iter_rows()) == recorded
 
 
 def _derived(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:

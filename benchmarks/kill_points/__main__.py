@@ -36,6 +36,7 @@ _RESULTS = _HERE.parent / "results"
 _LIBRARY = "HYDRA_KILL_POINTS"  # set in the process that runs with the library preloaded
 _MEMORY = Path("/dev/shm")  # where a sync costs nothing
 _NOW = "2025-03-14T12:00:00Z"
+_MONTH_AFTER = "2025-04-14T12:00:00Z"  # when the month is closed
 _NEVER = 1 << 40
 
 Words = Sequence[str]
@@ -77,6 +78,7 @@ def stages(files: Path) -> list[Stage]:
         Stage("build", [build]),
         Stage("export", exports),
         Stage("check --repair", [["check", "--repair"]], before=[_HARM], after=[derive, build]),
+        Stage("compact", [["--now", _MONTH_AFTER, "compact"]], before=[first, second]),
     ]
 
 

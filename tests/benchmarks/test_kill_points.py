@@ -14,7 +14,7 @@ import pytest
 from benchmarks.kill_points.__main__ import Tally, table, torn
 
 ROOT = Path(__file__).parents[2]
-STAGES = ["land", "derive", "build", "export", "check --repair"]
+STAGES = ["land", "derive", "build", "export", "check --repair", "compact"]
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler to count the points with")
