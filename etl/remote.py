@@ -65,7 +65,7 @@ def at(url: str, tell: Tell = lambda line: None) -> RemoteLake:
     address = Address.parse(url)
     base = os.environ.get("XDG_CACHE_HOME", "")
     cache = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return RemoteLake(cache / "hydra" / address.slug / "lake", Store(address), tell)
+    return RemoteLake(cache.resolve() / "hydra" / address.slug / "lake", Store(address), tell)
 
 
 @dataclass
@@ -488,7 +488,7 @@ def _relocate(database: Path, old: str, new: Path) -> None:
         connection.execute(f"attach {engine.quoted(database)} as hydra")
         connection.execute("use hydra")
         connection.execute("begin")
-        before, after = (f"{engine.quoted(root)[:-1]}/" for root in (old, new))
+        before, after = (engine.quoted(engine.escaped(f"{root}/"))[:-1] for root in (old, new))
         for view in connection.sql(sqlfiles.text("remote/views.sql")).pl().to_dicts():
             if before in view["definition"]:
                 _move(connection, view, before, after)
