@@ -119,7 +119,8 @@ class RemoteLake(Lake):
         with self._alone(), lease.held(self.store, run, self._token()):
             with self._locked():
                 base, version = self._sync(whole)
-                write_whole(self._unpublished, _generation(base))
+                shutil.rmtree(self.staging, ignore_errors=True)
+                self._unpublished.write_text(_generation(base), encoding="utf-8")
             self._writer.append(_Held(base, version, run))
             try:
                 yield
@@ -144,9 +145,13 @@ class RemoteLake(Lake):
 
     def send(self, paths: Iterable[str]) -> dict[str, Entry]:
         with self._locked():
-            return manifest.put(
-                self.store, uuid.uuid4().hex[:8], {path: self.root / path for path in paths}
-            )
+            if self._is_written():  # the run that wants them is at work in this very copy
+                return {}
+            places = {path: self.root / path for path in paths}
+            sent = manifest.put(self.store, uuid.uuid4().hex[:8], places)
+            for place in places.values():
+                place.unlink()
+            return sent
 
     def adopt(self, sent: Mapping[str, Any]) -> None:
         with self._locked():
@@ -211,8 +216,6 @@ class RemoteLake(Lake):
     def _reset(self, newest: Manifest, whole: bool) -> None:
         for name in ("unpublished", "adopted.json"):
             (self._copy / name).unlink(missing_ok=True)
-        for folder in (self.staging, self._parts):
-            shutil.rmtree(folder, ignore_errors=True)
         write_whole(self._copy / manifest.KEY, newest.text())
         wanted = {}
         for path, entry in newest.files.items():
@@ -227,6 +230,7 @@ class RemoteLake(Lake):
                 manifest.seal(place, entry)
             else:
                 wanted[place] = entry
+        shutil.rmtree(self._parts, ignore_errors=True)
         self._fetch(wanted)
         for path, place in self._files().items():
             if path not in newest.files:
@@ -322,7 +326,7 @@ class RemoteLake(Lake):
         writer.version = self._put_manifest(new, writer)
         writer.base = new
         write_whole(self._copy / manifest.KEY, new.text())
-        write_whole(self._unpublished, _generation(new))
+        self._unpublished.write_text(_generation(new), encoding="utf-8")
         for path, entry in made.items():
             manifest.seal(self.root / path, entry)
         (self._copy / "adopted.json").unlink(missing_ok=True)

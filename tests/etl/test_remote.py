@@ -389,11 +389,9 @@ def test_foreign_files_leave_the_copy_and_downloads_stay(small: RemoteLake) -> N
     for path in (*foreign, kept):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
-    small.bring()
-    assert not any(path.exists() for path in foreign)
-    assert kept.exists()
     with small.held():
-        pass
+        assert not any(path.exists() for path in foreign)
+        assert kept.exists()
     assert "downloads/paid.dbn.zst" not in stored(small.name).files
 
 
