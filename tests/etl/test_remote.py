@@ -165,6 +165,20 @@ def test_a_daily_there_is_a_daily_on_disk_from_whatever_machine(
         assert SECRET_KEY.encode() not in (tmp_path / str(number)).read_bytes()
 
 
+def test_polars_reads_raw_where_it_lies(small: RemoteLake, object_store: str) -> None:
+    files = stored(small.name).files
+    keys = [entry.key for path, entry in files.items() if path.startswith("raw/dataset=cot/")]
+    rows = pl.read_parquet(
+        [f"{small.name}/{key}" for key in keys],
+        hive_partitioning=True,
+        storage_options={"aws_endpoint_url": object_store, "aws_allow_http": "true"},
+    )
+    assert set(rows["market"]) == {"HE", "ZO"}
+    assert rows.height == sum(
+        file["rows"] for batch in small.batch_records() for file in batch["files"]
+    )
+
+
 def test_nothing_new_is_no_new_generation(small: RemoteLake, on: Machine) -> None:
     before = stored(small.name)
     for machine in ("one", "two"):
@@ -566,7 +580,7 @@ main(words)
 
 @pytest.mark.parametrize(
     ("at", "after"),
-    [(2, "yes"), (4, "no"), (9, "yes"), (21, "no"), (21, "yes"), (22, "no"), (24, "yes")],
+    [(2, "yes"), (9, "yes"), (21, "no"), (21, "yes"), (24, "yes")],
 )
 def test_a_run_killed_at_any_call_leaves_the_old_lake_or_the_new_one(
     small: RemoteLake, on: Machine, at: int, after: str, tmp_path: Path
