@@ -243,11 +243,17 @@ def test_a_lease_is_renewed_while_it_is_held(
     assert small.store.read(lease.KEY) is None
 
 
+@pytest.mark.parametrize("ignored", [("create",), ("e_tag",), ("create", "e_tag")])
 def test_a_store_without_conditional_puts_is_refused(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
+    bucket: str, monkeypatch: pytest.MonkeyPatch, ignored: tuple[str, ...]
 ) -> None:
-    def write(store: Store, key: str, content: bytes, after: object) -> dict[str, str]:
-        return {"e_tag": "x"}
+    real = Store.write
+
+    def write(
+        store: Store, key: str, content: bytes, after: dict[str, str] | None
+    ) -> dict[str, str]:
+        kind = "e_tag" if after else "create"
+        return {"e_tag": '"x"'} if kind in ignored else real(store, key, content, after)
 
     monkeypatch.setattr(Store, "write", write)
     lake = remote.at(f"{bucket}/lake")
@@ -580,12 +586,12 @@ main(words)
 
 @pytest.mark.parametrize(
     ("at", "after"),
-    [(2, "yes"), (9, "yes"), (21, "no"), (21, "yes"), (24, "yes")],
+    [(2, "yes"), (9, "yes"), (22, "no"), (22, "yes"), (25, "yes")],
 )
 def test_a_run_killed_at_any_call_leaves_the_old_lake_or_the_new_one(
     small: RemoteLake, on: Machine, at: int, after: str, tmp_path: Path
 ) -> None:
-    """Four calls take the lease and read the manifest, the 21st commits, the 24th is the last."""
+    """Five calls take the lease and read the manifest, the 22nd commits, the 25th is the last."""
     (zipped,) = sample.fetch_cot(2025, 2025, NOW, tmp_path)
     words = ["--now", LATER.isoformat(), "--lake", small.name, "land", "cot", str(zipped)]
     before = stored(small.name)
@@ -594,7 +600,7 @@ def test_a_run_killed_at_any_call_leaves_the_old_lake_or_the_new_one(
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     now = stored(small.name)
-    assert (now == before) == ((at, after) < (21, "yes"))
+    assert (now == before) == ((at, after) < (22, "yes"))
     on("two")
     elsewhere = remote.at(small.name)
     elsewhere.bring()
