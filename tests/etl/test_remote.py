@@ -12,12 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep
+from typing import Any
 
 import polars as pl
 import pytest
@@ -37,11 +39,12 @@ from etl.manifest import Manifest
 from etl.market import markets
 from etl.objects import Address, Store
 from etl.remote import RemoteLake
-from etl.sources import sample
+from etl.sources import databento, sample
 from tests.conftest import NOW, SECRET_KEY
 
 LATER = NOW + timedelta(days=1)
 
+VENDOR_KEY = "db-SeCrEt-0123456789abcdefghijkl"
 MARKETS = markets()
 LANDED = {code: MARKETS[code] for code in ("HE", "ZO")}
 
@@ -163,6 +166,45 @@ def test_a_daily_there_is_a_daily_on_disk_from_whatever_machine(
     for number, (key, *_) in enumerate(store.list()):
         store.download(key, tmp_path / str(number))
         assert SECRET_KEY.encode() not in (tmp_path / str(number)).read_bytes()
+
+
+def test_a_backfill_that_ends_early_goes_on_from_another_machine(
+    bucket: str, on: Machine, vendor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each month is in the store when it has landed, and is not paid for again."""
+    monkeypatch.setenv("DATABENTO_API_KEY", VENDOR_KEY)
+    monkeypatch.setattr(databento, "connect", lambda _, tell: vendor.asker())
+    monkeypatch.setattr(jobs, "land_reports", lambda *_: None)
+    now = datetime(2024, 5, 20, tzinfo=UTC)
+    words = "-q backfill --market HE --start 2024-01-15 --end 2024-03-31"
+    lost = threading.Event()
+    real = RemoteLake.publish
+
+    def publish(lake: RemoteLake) -> None:
+        real(lake)
+        if stored(lake.name).generation == 2 and not lost.is_set():
+            lost.set()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RemoteLake, "publish", publish)
+    url = f"{bucket}/lake"
+    assert hydra(url, words, now).exit_code == 1
+    assert lost.is_set()
+    assert vendor.count("get_range") == 10
+    assert {path.split("/")[4] for path in stored(url).files if path.startswith("raw/")} == {
+        "month=01",
+        "month=02",
+    }
+    on("two")
+    done(url, words, now)
+    assert vendor.count("get_range") == 15
+    on("three")
+    lake = remote.at(url)
+    lake.bring()
+    assert verify.verify(lake)[1] == []
+    assert len({path.parent.name for path in lake.raw_files()}) == 3
+    kept = [path.read_bytes() for path in lake.root.parent.rglob("*") if path.is_file()]
+    assert not any(VENDOR_KEY.encode() in each or SECRET_KEY.encode() in each for each in kept)
 
 
 def test_polars_reads_raw_where_it_lies(small: RemoteLake, object_store: str) -> None:
