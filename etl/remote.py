@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -330,7 +330,8 @@ class RemoteLake(Lake):
         for path, entry in made.items():
             manifest.seal(self.root / path, entry)
         (self._copy / "adopted.json").unlink(missing_ok=True)
-        self.store.delete(over)
+        with suppress(HydraError):  # what stays is swept one day
+            self.store.delete(over)
 
     def _put_manifest(self, new: Manifest, writer: _Held) -> dict[str, str]:
         text = new.text().encode()
@@ -379,6 +380,9 @@ class RemoteLake(Lake):
         return self._copy / "unpublished"
 
     def _brought(self) -> Manifest:
+        """What the copy was made from, or was last put."""
+        if self._writer:
+            return self._writer[0].base
         return Manifest.parse((self._copy / manifest.KEY).read_bytes(), self._copy)
 
     def _adopted(self) -> dict[str, Entry]:
