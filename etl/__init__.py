@@ -18,7 +18,7 @@ def open_lake(lake: str | Path = "lake") -> Reader:
 
     Parameters
     ----------
-    lake : the lake's folder
+    lake : the lake's folder, or its address in an object store
 
     Raises
     ------
@@ -42,7 +42,7 @@ def connect(lake: str | Path = "lake") -> DuckDBPyConnection:
 
     Parameters
     ----------
-    lake : the lake's folder
+    lake : the lake's folder, or its address in an object store
 
     Raises
     ------

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import platform
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ import polars as pl
 
 from etl import checks, engine, reach, release, sqlfiles
 from etl.errors import LakeError
+from etl.increment import Increment, inputs
 from etl.lake import Lake, fingerprint, make_folder, sync_file, write_whole
 from etl.market import Market
 from etl.schemas import DATASETS, UTC
@@ -52,7 +53,7 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
         about = {"built_at": now.isoformat(), "rows": rows, **fingerprint(made)}
     except OSError as error:
         raise LakeError(f"cannot write {lake.database}: {error.strerror}") from error
-    write_whole(record, json.dumps(about, indent=1) + "\n")
+    write_whole(record, json.dumps({**about, "inputs": inputs(lake)}, indent=1) + "\n")
     lake.commit("build", {made: lake.database, record: lake.database_record})
 
 
@@ -62,33 +63,47 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
     try:
         options = f"(storage_version '{STORAGE_VERSION}')"
         connection.execute(f"attach {engine.quoted(path)} as hydra {options}")
-        connection.execute("use hydra")
-        connection.execute("begin")  # one for all, since each commit waits for the disk
-        for schema in ("raw", "features", "quality", "meta"):
-            connection.execute(f"create schema {schema}")
-        _reference(connection, lake, markets, now)
-        engine.create_raw_views(
-            connection, {name: _shown(lake, lake.raw_files(name)) for name in DATASETS}
-        )
-        note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
-        for file in sqlfiles.features():
-            kind = _feature(connection, lake, file)
-            _comment(connection, kind, file.name, file, note)
-        for base, file in _newest().items():
-            connection.execute(f"create view features.{base} as from features.{file.name}")
-            _comment(connection, "view", base, file, note)
-        for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
-            connection.execute(macro.read_text(encoding="utf-8"))
-        freshness = "from freshness_at((select built_at from meta.builds))"
-        engine.create_as(connection, "quality.freshness", freshness)
-        _checks(connection, lake, now)
-        rows = _row_counts(connection)
-        connection.execute("commit")
-        connection.execute("use memory")
+        with _writing(connection):
+            for schema in ("raw", "features", "quality", "meta"):
+                connection.execute(f"create schema {schema}")
+            _reference(connection, lake, markets, now)
+            raw = {name: engine.shown(lake.root, lake.raw_files(name)) for name in DATASETS}
+            engine.create_raw_views(connection, raw)
+            for file in sqlfiles.stage("derive"):
+                files = engine.shown(lake.root, derived_files(lake, file.name))
+                engine.create_derived_view(connection, file, files)
+        increment = Increment(connection, lake)
+        for file in sqlfiles.stage("build"):
+            increment.fill(file)
+        increment.close()
+        with _writing(connection):
+            note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
+            for file in sqlfiles.features():
+                kind = "view" if file.stage == "derive" else "table"
+                _comment(connection, kind, file.name, file, note)
+            for base, file in _newest().items():
+                connection.execute(f"create view features.{base} as from features.{file.name}")
+                _comment(connection, "view", base, file, note)
+            for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
+                connection.execute(macro.read_text(encoding="utf-8"))
+            freshness = "from freshness_at((select built_at from meta.builds))"
+            engine.create_as(connection, "quality.freshness", freshness)
+            _checks(connection, lake, now)
+            rows = _row_counts(connection)
         connection.execute("detach hydra")
     finally:
         connection.close()
     return rows
+
+
+@contextmanager
+def _writing(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """One transaction in the new database for all of it, since each commit waits for the disk."""
+    connection.execute("use hydra")
+    connection.execute("begin")
+    yield
+    connection.execute("commit")
+    connection.execute("use memory")
 
 
 def _row_counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -127,28 +142,7 @@ def _reference(
     engine.create_table(connection, "meta.sql_versions", _sql_versions())
     engine.create_as(connection, "meta.features", sqlfiles.text("build/feature_list.sql"))
     engine.create_as(connection, "meta.clock", sqlfiles.text("build/clock.sql"))
-    names = "select feature_name from meta.features order by feature_number"
-    connection.execute(f"create type feature as enum ({names})")
-
-
-def _literal(folder: Path) -> str:
-    """A folder's path in a glob: DuckDB reads [, * and ? of it as patterns unless bracketed."""
-    return re.sub(r"([\[*?])", r"[\1]", str(folder.resolve()))
-
-
-def _feature(connection: duckdb.DuckDBPyConnection, lake: Lake, file: sqlfiles.SqlFile) -> str:
-    """Make one feature, and return what it is: a table, or a view on what is derived."""
-    if file.stage == "build":
-        engine.create_feature(connection, file)
-        return "table"
-    engine.create_derived_view(connection, file, _shown(lake, derived_files(lake, file.name)))
-    return "view"
-
-
-def _shown(lake: Lake, paths: Sequence[Path]) -> list[str]:
-    """Files of the lake as a view names them wherever it is read from: one by one, absolute."""
-    root = _literal(lake.root)
-    return [f"{root}/{path.relative_to(lake.root)}" for path in paths]
+    engine.create_name_type(connection)
 
 
 def _comment(
@@ -180,7 +174,7 @@ def _newest() -> dict[str, sqlfiles.SqlFile]:
 def _checks(connection: duckdb.DuckDBPyConnection, lake: Lake, now: datetime) -> None:
     """Run the checks, and show what this and every earlier run of them found."""
     checks.keep(lake, checks.run(connection, now), now)
-    files = engine.quoted(f"{_literal(lake.checks)}/*.parquet")
+    files = engine.quoted(f"{engine.literal(lake.checks)}/*.parquet")
     scan = f"from read_parquet({files})"
     connection.execute(f"create view quality.recorded as {scan}")
     connection.execute(sqlfiles.text("build/checks.sql"))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from functools import wraps
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -27,7 +28,7 @@ from etl.errors import (
     printable,
     refusal,
 )
-from etl.lake import Lake
+from etl.lake import Lake, lake_at
 from etl.outside import EARLIEST, LATEST
 
 _FAILED = 3
@@ -122,6 +123,15 @@ class Dollars(click.FloatRange):
         return amount
 
 
+class Place(click.Path):
+    """A folder, or the address of a lake in an object store."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "://" in str(value) else super().convert(value, param, ctx)
+
+
 INSTANT, DAY = Instant(), Day()
 
 
@@ -149,11 +159,11 @@ def _read_settings(ctx: click.Context, _: click.Parameter, path: Path | None) ->
     "--lake",
     "lake_path",
     cls=settings.Setting,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(path_type=Path, file_okay=False),
     envvar="HYDRA_LAKE",
     default=Path("lake"),
     show_default=True,
-    help="Folder of the lake; HYDRA_LAKE sets it too.",
+    help="Folder of the lake, or s3://bucket/prefix (gs, az); HYDRA_LAKE sets it too.",
 )
 @click.option(
     "--markets",
@@ -174,7 +184,7 @@ def _read_settings(ctx: click.Context, _: click.Parameter, path: Path | None) ->
 @click.pass_context
 def main(
     ctx: click.Context,
-    lake_path: Path,
+    lake_path: Path | str,
     markets_path: Path | None,
     now: datetime | None,
     quiet: bool,
@@ -196,9 +206,10 @@ def main(
 
     now = now or datetime.now(UTC)
     run = f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    logs.start(lake_path, run, ctx.invoked_subcommand or "", quiet=quiet)
+    lake = lake_at(lake_path, logger.info)
+    logs.start(lake.root, run, ctx.invoked_subcommand or "", quiet=quiet)
     ctx.obj = {
-        "lake": Lake(lake_path),
+        "lake": lake,
         "markets": known,
         "now": now,
         "quiet": quiet,
@@ -212,6 +223,46 @@ def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:
 
     known = obj["markets"]()
     return [chosen(known, code) for code in codes or _DEFAULT_MARKETS]
+
+
+Command = Callable[..., None]
+
+
+def _reads(command: Command) -> Command:
+    """Give a command its ``obj``, with the newest of the lake at hand."""
+
+    @click.pass_obj
+    @wraps(command)
+    def run(obj: dict[str, Any], /, **given: Any) -> None:
+        obj["lake"].bring()
+        command(obj, **given)
+
+    return run
+
+
+def _writes(*, whole: bool = True, unless: str | None = None) -> Callable[[Command], Command]:
+    """Give a command its ``obj``, and the lake to itself among all machines.
+
+    Parameters
+    ----------
+    whole : whether it may open any file of the lake
+    unless : the option with which it only reads
+    """
+
+    def decorate(command: Command) -> Command:
+        @click.pass_obj
+        @wraps(command)
+        def run(obj: dict[str, Any], /, **given: Any) -> None:
+            if unless and given[unless]:
+                obj["lake"].bring(whole=whole)
+                command(obj, **given)
+            else:
+                with obj["lake"].held(whole=whole):
+                    command(obj, **given)
+
+        return run
+
+    return decorate
 
 
 @contextmanager
@@ -327,7 +378,7 @@ def _max_cost(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 @_COT
 @_engine
 @_MARKET
-@click.pass_obj
+@_writes(unless="dry_run")
 def daily(
     obj: dict[str, Any],
     /,
@@ -378,6 +429,7 @@ def daily(
                     jobs.land_reports(lake, chosen, now, _told(at), cot_kinds=cot_kinds)
             except VendorError as error:  # what has landed is of use without the reports
                 failed = error
+        lake.publish()  # what was paid for is there, whatever comes of the rest
         _derive(obj, (), engine, scheduler)
         _build(obj)
     findings = checks.findings(checks.kept(lake, now))
@@ -397,7 +449,7 @@ def daily(
 @_paid
 @_COT
 @_MARKET
-@click.pass_obj
+@_writes(whole=False, unless="dry_run")
 def backfill(
     obj: dict[str, Any],
     /,
@@ -489,6 +541,8 @@ def _download(
             obj["lake"], plan, by_code, ask, obj["now"], report, by_month=by_month, keep=keep
         ):
             done.append(step)
+            if by_month:
+                obj["lake"].publish()
             progress.step(step.line())
     logger.info(downloads.summary(done))
 
@@ -533,7 +587,7 @@ def _land(obj: dict[str, Any], job: Callable[[], Any]) -> None:
 
 @land.command("dbn")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.pass_obj
+@_writes(whole=False)
 def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
     """Land Databento's DBN files, or all of those in a folder.
 
@@ -548,7 +602,7 @@ def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
 
 @land.command("cot")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.pass_obj
+@_writes(whole=False)
 def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
     """Land the CFTC's yearly zips: Disaggregated, Legacy or Financial, with options or without.
 
@@ -586,7 +640,7 @@ def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
     type=click.FloatRange(0, min_open=True),
     help="The underlying's price at the snapshot, where the file has none.",
 )
-@click.pass_obj
+@_writes(whole=False)
 def land_chain(
     obj: dict[str, Any],
     path: Path,
@@ -653,7 +707,7 @@ def roots(obj: dict[str, Any], code: str, day: date | None, max_cost: float) -> 
 @main.command()
 @_engine
 @_MARKET
-@click.pass_obj
+@_writes(whole=False)
 def derive(obj: dict[str, Any], engine: str, scheduler: str | None, codes: tuple[str, ...]) -> None:
     """Compute chains, surfaces, densities, moments and flows of what landed.
 
@@ -695,7 +749,7 @@ def _told(at: Callable[[str], None]) -> Callable[[str], None]:
 
 
 @main.command()
-@click.pass_obj
+@_writes()
 def build(obj: dict[str, Any]) -> None:
     """Make the database anew from what is landed and derived.
 
@@ -744,9 +798,10 @@ def check(obj: dict[str, Any], strict: bool, file_format: str, repair: bool) -> 
     from etl import checks
 
     lake, now = obj["lake"], obj["now"]
+    lake.bring()
     results = checks.look(lake, now)
     try:
-        with lake.writing(now):
+        with lake.held(whole=False), lake.writing(now):
             checks.keep(lake, results, now)
     except (LakeBusy, LakeError) as error:  # to look needs no lock, and no right to write
         logger.warning(f"not kept in quality.checks: {error}")
@@ -767,13 +822,16 @@ def _repair(obj: dict[str, Any]) -> None:
     from etl import verify
 
     lake = obj["lake"]
-    with lake.writing(obj["now"]):
+    with lake.held(), lake.writing(obj["now"]):
         wrong = verify.repair(lake, obj["now"])
         missing = verify.set_aside(lake)
+        swept = lake.sweep()
     for found in wrong:
         click.echo(f"set aside {found.line()}")
     if not wrong:
         click.echo("nothing to set aside")
+    if swept:
+        click.echo(f"removed {swept:,} objects that no run refers to")
     for line in missing:
         logger.warning(line)
     if wrong:
@@ -792,7 +850,7 @@ def _tell_findings(findings: Any) -> None:
 
 @main.command()
 @_FORMAT
-@click.pass_obj
+@_reads
 def verify(obj: dict[str, Any], file_format: str) -> None:
     """Compare every file of the lake with its recorded hash and row count.
 
@@ -857,7 +915,7 @@ def compact(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
 @click.option(
     "--at", "instants", type=INSTANT, multiple=True, help="Replay this instant too; repeatable."
 )
-@click.pass_obj
+@_reads
 def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> None:
     """Prove that no answer knows what came after its instant.
 
@@ -885,7 +943,7 @@ def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> 
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--at", "known_at", type=INSTANT, help="What the market could know at this instant.")
 @click.option("--had-at", type=INSTANT, help="What this lake had landed at this instant.")
-@click.pass_obj
+@_reads
 def replay(
     obj: dict[str, Any], folder: Path, known_at: datetime | None, had_at: datetime | None
 ) -> None:
@@ -949,7 +1007,7 @@ def replay(
     metavar="COLUMN",
     help="A folder for each value of this column; may be repeated.",
 )
-@click.pass_obj
+@_reads
 def export(
     obj: dict[str, Any],
     view: str | None,
@@ -1002,7 +1060,7 @@ def export(
 @click.argument("url")
 @click.argument("views", nargs=-1, metavar="[VIEW]...", shell_complete=completion.views)
 @click.option("--schema", default="hydra", show_default=True, help="Schema that holds the tables.")
-@click.pass_obj
+@_reads
 def publish(obj: dict[str, Any], url: str, views: tuple[str, ...], schema: str) -> None:
     """Upsert features into PostgreSQL, every vintage kept: all views, or those named.
 
@@ -1041,7 +1099,7 @@ def _export_daily(lake: Lake) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to write; report.html in the lake by default.",
 )
-@click.pass_obj
+@_writes(unless="output")
 def report_page(obj: dict[str, Any], at: datetime | None, output: Path | None) -> None:
     """Write one HTML page to look at: every market's smiles, densities, flows and positions.
 
@@ -1063,7 +1121,7 @@ def _report(obj: dict[str, Any], target: Path, at: datetime | None) -> None:
 
 @main.command()
 @_FORMAT
-@click.pass_obj
+@_reads
 def status(obj: dict[str, Any], file_format: str) -> None:
     """Show what the lake holds, from when to when, how much, and how fresh it is.
 
@@ -1082,7 +1140,7 @@ def _summary(obj: dict[str, Any], file_format: str = "table") -> None:
     found = held.look(lake)
     if file_format == "table":
         note = _SAMPLE_NOTE if lake.origin == "sample" else "vendor data"
-        click.echo(printable(f"{lake.root}: {note}"))
+        click.echo(printable(f"{lake.name}: {note}"))
         for line in found.lines():
             click.echo(printable(line))
         show.show(found.COLUMNS, found.holdings)
@@ -1092,7 +1150,7 @@ def _summary(obj: dict[str, Any], file_format: str = "table") -> None:
 
 @main.command()
 @_FORMAT
-@click.pass_obj
+@_reads
 def markets(obj: dict[str, Any], file_format: str) -> None:
     """List the configured markets, and how thick each was by month in this lake.
 
@@ -1125,7 +1183,7 @@ def markets(obj: dict[str, Any], file_format: str) -> None:
     type=click.IntRange(0),
     help="Rows to print of each result: 40 of a table, all of JSON and CSV by default.",
 )
-@click.pass_obj
+@_reads
 def sql(obj: dict[str, Any], query: str | None, file_format: str, limit: int | None) -> None:
     """Ask the database in SQL, for reading, with the functions of mathlib.
 
@@ -1193,7 +1251,7 @@ def init(path: Path) -> None:
 
 @main.command()
 @_FORMAT
-@click.pass_obj
+@_reads
 def doctor(obj: dict[str, Any], file_format: str) -> None:
     """Say whether machine, versions, key, lake and calendars are fit for a run.
 

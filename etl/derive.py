@@ -168,13 +168,14 @@ def _plan(lake: Lake, market: Market, now: datetime) -> _Plan:
         months.forget()
         done = set()
     kept = months.state.get("spans") or {}
+    priced = {name: files[name] for name in DATASETS if name not in COT_DATASETS}
+    lake.fetch(lake.root / name for paths in priced.values() for name in paths if name not in kept)
     spans = {
         dataset: {
             name: Span.of_json(kept[name]) if name in kept else windows.read(lake.root / name)
             for name in paths
         }
-        for dataset, paths in files.items()
-        if dataset not in COT_DATASETS  # of which nothing is derived
+        for dataset, paths in priced.items()  # nothing is derived of reports
     }
     sessions = {date.fromisoformat(day) for day in months.state.get("failed") or ()}
     sessions |= _affected(lake, market, spans, done, months.state.get("known_at"), now)
@@ -225,6 +226,7 @@ def _affected(
             name: [lake.root / path for path in paths if path not in done]
             for name, paths in spans.items()
         }
+        lake.fetch(path for found in (recent, fresh) for paths in found.values() for path in paths)
         engine.create_raw_views(connection, fresh, "fresh")
         landed = f"available_at > timestamptz '{since}'"
         engine.create_raw_views(connection, recent, where=dict.fromkeys(DATASETS, landed))

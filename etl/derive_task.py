@@ -74,6 +74,7 @@ def compute(task: Task, share: int) -> Made:
     ----------
     share : how many tasks share the machine
     """
+    task.lake.fetch(task.lake.root / path for path in task.reads)
     spill = task.lake.staging / f"spill-{uuid4().hex[:8]}"
     connection = engine.connect(spill=spill, share=share)
     files: list[Staged] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -64,6 +65,17 @@ def connect(
     return connection
 
 
+def shown(root: Path, paths: Sequence[Path]) -> list[str]:
+    """Files below a folder as a view names them wherever it is read from."""
+    folder = literal(root)
+    return [f"{folder}/{path.relative_to(root)}" for path in paths]
+
+
+def literal(folder: Path) -> str:
+    """A folder's path in a glob: DuckDB reads [, * and ? of it as patterns unless bracketed."""
+    return re.sub(r"([\[*?])", r"[\1]", str(folder.resolve()))
+
+
 def quoted(text: str | Path) -> str:
     """``text`` as a SQL string literal."""
     return "'" + str(text).replace("'", "''") + "'"
@@ -86,16 +98,32 @@ def create_as(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> 
     connection.execute(f"create or replace table {name} as {select}").fetchall()
 
 
-def create_feature(connection: duckdb.DuckDBPyConnection, file: sqlfiles.SqlFile) -> None:
-    """Run a feature file and store its rows as ``features.<name>``.
+def create_feature(
+    connection: duckdb.DuckDBPyConnection,
+    file: sqlfiles.SqlFile,
+    table: str | None = None,
+    since: str = "",
+) -> None:
+    """Run a feature file and store its rows.
+
+    Parameters
+    ----------
+    table : where to; ``features.<name>`` by default
+    since : which rows to store: a condition on them and on ``since`` of ``build.since``; by
+        default all
 
     Raises
     ------
     LakeError
         The columns are not the ones that the file's header states.
     """
-    create_as(connection, f"features.{file.name}", file.body)
-    about = connection.sql(f"describe features.{file.name}").fetchall()
+    table = table or f"features.{file.name}"
+    rows = file.body
+    if since:
+        joined = f"({rows}\n) as body join build.since using (market)"
+        rows = f"select * exclude (since) from {joined} where {since}"
+    create_as(connection, table, rows)
+    about = connection.sql(f"describe {table}").fetchall()
     given = [(name, kind) for name, kind, *_ in about]
     stated = [(column.name, column.type) for column in file.columns if column.name != "*"]
     if len(stated) < len(file.columns):
@@ -103,6 +131,12 @@ def create_feature(connection: duckdb.DuckDBPyConnection, file: sqlfiles.SqlFile
     if given != stated:
         wrong = sorted(set(given) ^ set(stated)) or [("the order of the columns", "")]
         raise LakeError(f"{file.path}: the SELECT and the header differ in {wrong}")
+
+
+def create_name_type(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the type ``feature``: the names in ``meta.features``, in their order."""
+    names = "select feature_name from meta.features order by feature_number"
+    connection.execute(f"create type feature as enum ({names})")
 
 
 def create_derived_view(
@@ -117,8 +151,13 @@ def create_derived_view(
         hive = "hive_partitioning = true, hive_types = {'market': VARCHAR}"
         body = f"select {names} from read_parquet([{', '.join(map(quoted, files))}], {hive})"
     else:
-        body = _empty({column.name: column.type for column in file.columns})
+        body = no_row(file)
     connection.execute(f"create or replace view features.{file.name} as {body}")
+
+
+def no_row(file: sqlfiles.SqlFile) -> str:
+    """A SELECT of no row of a feature, in the columns that its header names."""
+    return _empty({column.name: column.type for column in file.columns if column.name != "*"})
 
 
 def _empty(types: Mapping[str, str]) -> str:

@@ -89,6 +89,7 @@ def known_instruments(lake: Lake) -> pl.DataFrame:
     frames = []
     for kind, dataset in (("future", "futures_definition"), ("option", "option_definition")):
         if paths := lake.raw_files(dataset):
+            lake.fetch(paths)
             scan = pl.scan_parquet(
                 paths, glob=False, hive_partitioning=True, hive_schema=HIVE_SCHEMA
             )

@@ -31,7 +31,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -232,6 +232,61 @@ class Lake:
         built = records.read(self.database_record, records.DATABASE)
         return datetime.fromisoformat(built["built_at"])
 
+    @property
+    def name(self) -> str:
+        """Where the lake lies, for a person."""
+        return str(self.root)
+
+    def bring(self, *, whole: bool = True) -> None:
+        """Make ``root`` hold the newest of the lake, for a reader; on a disk it does.
+
+        Parameters
+        ----------
+        whole : whether all files are wanted, or the records alone and ``fetch`` says what else
+        """
+
+    def fetch(self, paths: Iterable[Path]) -> None:
+        """Make sure that the content of files is at hand before they are opened."""
+
+    def has(self, path: Path) -> bool:
+        """Whether the content of a file that lies in its place is at hand."""
+        return True
+
+    @contextmanager
+    def held(self, *, whole: bool = True) -> Iterator[None]:
+        """Bring the lake as ``bring`` does, keep other machines' writers out, publish at the end.
+
+        Raises
+        ------
+        LakeBusy
+            Another machine is writing, or has committed in the meantime.
+        """
+        yield
+
+    def send(self, paths: Iterable[str]) -> Mapping[str, Any]:
+        """Put staged files where the machine that commits them finds them; what ``adopt`` takes.
+
+        Paths are below the lake, here and there.
+        """
+        return {}
+
+    def adopt(self, sent: Mapping[str, Any]) -> None:
+        """Have what other machines sent stand in the places where they staged it."""
+
+    def publish(self) -> None:
+        """Make what has been committed visible to other machines; the caller holds the lake."""
+
+    def mend(self) -> list[tuple[str, str]]:
+        """Bring anew what is not as it was brought; path and reason of what cannot be brought."""
+        return []
+
+    def sweep(self) -> int:
+        """Remove what runs that were killed put where nothing refers to it; how much that was.
+
+        The caller holds the lake.
+        """
+        return 0
+
     @contextmanager
     def writing(self, now: datetime) -> Iterator[None]:
         """Hold the lake's only write lock; finish or drop what a killed writer left.
@@ -355,6 +410,25 @@ class Lake:
             for part in self.root.glob(pattern):
                 if part.is_file():
                     _drop(part)
+
+
+def lake_at(place: str | Path, tell: Callable[[str], None] = lambda line: None) -> Lake:
+    """The lake in a folder, or at an address of an object store: ``s3://bucket/prefix``.
+
+    Parameters
+    ----------
+    tell : called with a line for a person when much goes to or fro
+
+    Raises
+    ------
+    BadInput
+        It is no place for a lake.
+    """
+    if "://" not in str(place):
+        return Lake(Path(place))
+    from etl import remote
+
+    return remote.at(str(place), tell)
 
 
 def stamp(instant: datetime) -> str:

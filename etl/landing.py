@@ -94,6 +94,7 @@ def land(lake: Lake, payload: Payload, now: datetime, origin: str) -> Landed:
                 frame = _fresh_reports(lake, dataset, frame, now)
             for (market, year, month), rows in _partitions(frame):
                 folder = lake.partition(dataset, market, year, month)
+                lake.fetch(folder.glob("*.parquet"))
                 fresh = _fresh(folder, rows, staged)
                 if fresh.is_empty():
                     continue
@@ -240,6 +241,7 @@ def _fresh_reports(lake: Lake, dataset: str, frame: pl.DataFrame, now: datetime)
     paths = [p for m in frame["market"].unique().sort() for p in lake.raw_files(dataset, m)]
     if not paths:
         return frame
+    lake.fetch(paths)
     newest = (
         pl.read_parquet(paths, glob=False, hive_partitioning=True, hive_schema=HIVE_SCHEMA)
         .select(list(raw_schema(dataset)))

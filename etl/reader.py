@@ -12,7 +12,7 @@ import polars as pl
 from etl import engine
 from etl.errors import BadInput
 from etl.export import known_market, known_view, open_database
-from etl.lake import Lake
+from etl.lake import lake_at
 from mathlib import udf
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Reader:
     Parameters
     ----------
     lake : path
-        The lake's folder.
+        The lake's folder, or its address in an object store.
 
     Attributes
     ----------
@@ -41,10 +41,14 @@ class Reader:
     ------
     BadInput
         There is no database there, or it cannot be opened.
+    LakeError
+        The object store cannot be read.
     """
 
     def __init__(self, lake: str | Path) -> None:
-        database = Lake(Path(lake)).database
+        found = lake_at(lake)
+        found.bring()
+        database = found.database
         open_database(database).close()  # says what is wrong with it
         # Connections to one file share an instance, in which a function is registered only once:
         # several readers of one process each attach it to their own.

@@ -7,6 +7,7 @@ key, and not by whatever fails first on it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -16,14 +17,18 @@ from etl.errors import LakeError, printable
 
 __all__ = [
     "BATCH",
+    "BUILT",
     "COMPACTION",
     "DATABASE",
     "DAYS",
+    "MANIFEST",
     "MARKER",
     "MOVES",
+    "OBJECTS",
     "REACH",
     "REASON",
     "STATE",
+    "parse",
     "read",
 ]
 
@@ -42,6 +47,10 @@ _MOST = 2**63
 def _is_text(value: Any) -> bool:
     # Neither a path nor a database takes NUL or half a character.
     return isinstance(value, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _is_count(value: Any) -> bool:
@@ -151,7 +160,15 @@ STATE: Shape = {
     "superseded": {"*": {**_COUNTED, "superseded_at": _is_instant}},
 }
 #: ``hydra.duckdb.json``
-DATABASE: Shape = {**_FILE, "built_at": _is_instant, "rows": {"*": _is_count}}
+DATABASE: dict[str, Shape] = {**_FILE, "built_at": _is_instant, "rows": {"*": _is_count}}
+#: The same, where it says what the database was built from; the first lakes' do not
+BUILT: Shape = {
+    **DATABASE,
+    "inputs": {
+        **dict.fromkeys(("code", "origin"), _is_text),
+        "markets": {"*": {"code": _is_text, "known_at": _is_instant, "files": [_is_text]}},
+    },
+}
 #: ``lake.json``
 MARKER: Shape = {"format": _is_count, "origin": _is_text}
 #: ``staging/<name>/moves.json``: pairs of places
@@ -160,6 +177,14 @@ MOVES: Shape = [_is_pair]
 REACH: Shape = {"*": _are_spans}
 #: ``reach/days-<dataset>.json``
 DAYS: Shape = {"*": _is_day}
+#: ``manifest.json`` of a lake in an object store
+OBJECTS: Shape = {"*": {"key": _is_text, "bytes": _is_count, "sha256": _is_hash}}
+MANIFEST: Shape = {
+    **dict.fromkeys(("format", "generation"), _is_count),
+    **dict.fromkeys(("run", "by", "root"), _is_text),
+    "files": OBJECTS,
+    "gone": {"*": _is_instant},
+}
 #: ``set-aside/….json``
 REASON: Shape = {"path": _is_text, "set_aside_at": _is_instant, "rows": _is_size}
 
@@ -175,9 +200,22 @@ def read(path: Path, shape: Shape) -> Any:
         It cannot be read.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise LakeError(f"cannot read {path}: {error.strerror}") from error
+    return parse(text, shape, path)
+
+
+def parse(text: bytes, shape: Shape, path: object) -> Any:
+    """The record that lies at ``path``, which has at least what ``shape`` asks for.
+
+    Raises
+    ------
+    Damaged
+        It is none of that shape.
+    """
+    try:
+        record = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} is damaged ({error}): restore it from a backup") from error
     wrong = _wrong(record, shape, "")

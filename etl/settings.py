@@ -38,7 +38,7 @@ TEMPLATE = """\
 # Each key is an option without its dashes, each section a command: hydra COMMAND --help lists them.
 # No key of a vendor belongs here: it comes from DATABENTO_API_KEY or the keyring.
 
-# Where the data lives; HYDRA_LAKE in the environment.
+# Where the data lives, a folder or s3://bucket/prefix; HYDRA_LAKE in the environment.
 # lake = "lake"
 
 # Folder with market files of your own, which win over the bundled ones; HYDRA_MARKETS.
@@ -154,7 +154,7 @@ def _value(ctx: click.Context, option: click.Option, value: Any, path: Path, pla
     if option.is_flag:
         return value
     given = [str(item) for item in value] if option.multiple else str(value)
-    if isinstance(option.type, click.Path):
+    if isinstance(option.type, click.Path) and "://" not in str(value):
         given = str(path.parent / str(value))
     try:
         option.type_cast_value(ctx, given)

@@ -18,6 +18,9 @@ A feature file is one SELECT under a header that this module reads::
 
 ``stage`` is ``derive`` (runs per market-session with the mathlib functions, stored as
 Parquet) or ``build`` (plain SQL over what is derived, run while the database is made).
+``look_back`` of a build-stage file says that rows known from an instant on follow from rows of its
+sources that are at most so old then: ``100 days``, or ``60 days, all of features.cot_v1``.  Only
+the new rows are computed in a build; a file without it is made whole.
 ``status`` is ``draft``, or ``released`` once ``etl.release`` has frozen the file.  A version
 that a newer one replaces may say ``superseded_until: YYYY-MM-DD``: it stays until then.
 """
@@ -39,7 +42,7 @@ from etl.errors import LakeError
 STAGES = ("derive", "build")
 STATUSES = ("draft", "released")
 _FIELDS = ("name", "status", "stage", "grain", "time", "sources", "max_age")
-_OPTIONAL = ("superseded_until",)
+_OPTIONAL = ("superseded_until", "look_back")
 _COLUMN = re.compile(
     r"^  (?P<name>[a-z0-9_]+|\*) (?P<type>[A-Z][A-Z0-9 \[\]]*): (?P<comment>\S.*)$"
 )
@@ -52,6 +55,14 @@ class Column:
     name: str
     type: str
     comment: str
+
+
+@dataclass(frozen=True)
+class LookBack:
+    """How far back the sources of new rows are read."""
+
+    days: int
+    whole: tuple[str, ...]  # the sources that are read whole
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,17 @@ class SqlFile:
         """The last day on which a replaced version is promised to be there."""
         day = self.fields.get("superseded_until")
         return date.fromisoformat(day) if day else None
+
+    @property
+    def look_back(self) -> LookBack | None:
+        """How far back new rows look; ``None`` where the file is made whole."""
+        found = re.fullmatch(r"(\d+) days(?:, all of (.+))?", self.fields.get("look_back", ""))
+        return LookBack(int(found[1]), tuple((found[2] or "").split(", "))) if found else None
+
+    @property
+    def known_at(self) -> str:
+        """From when on a row is known, in SQL."""
+        return "known_at" if "known_at" in self.grain else "greatest(as_of, available_at)"
 
     @property
     def sha256(self) -> str:
@@ -166,6 +188,9 @@ def parse(path: Path) -> SqlFile:
     except ValueError:
         day = fields["superseded_until"]
         raise LakeError(f"{path}: superseded_until is a date, YYYY-MM-DD, not '{day}'") from None
+    if "look_back" in fields and file.look_back is None:
+        given = fields["look_back"]
+        raise LakeError(f"{path}: look_back is such as '60 days, all of features.x', not '{given}'")
     return file
 
 

@@ -62,11 +62,12 @@ def verify(lake: Lake) -> tuple[int, list[Wrong]]:
     LakeError
         A file cannot be read for a reason that lies outside of it.
     """
+    lost = [Wrong(path, reason) for path, reason in lake.mend()]
     count, found = _compare(lake)
     if found:
         lake.refuse_writer()
         count, found = _compare(lake)  # what a writer had under way is in place now
-    return count, found
+    return count, [*lost, *found]
 
 
 def refuse_wrong(lake: Lake, *, derived: bool = False) -> None:
@@ -116,6 +117,7 @@ def repair(lake: Lake, now: datetime) -> list[Wrong]:
     LakeError
         A file cannot be read or moved for a reason that lies outside of it.
     """
+    lake.mend()
     wrong_ones = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
     # What a run before has set aside is gone, and its reason stands.
     found = [wrong for wrong in wrong_ones if not _is_aside(lake, wrong.path)]
@@ -268,7 +270,8 @@ def _against(
 ) -> Iterator[Wrong]:
     """Compare the Parquet files of a folder with their records."""
     for path, about in sorted(expected.items()):
-        if reason := _difference(lake.root / path, about, thorough):
+        place = lake.root / path
+        if reason := _difference(place, about, thorough and lake.has(place)):
             yield Wrong(path, reason)
     there = (str(path.relative_to(lake.root)) for path in sorted(folder.rglob("*.parquet")))
     yield from (Wrong(path, foreign) for path in there if path not in expected)

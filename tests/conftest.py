@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ settings.load_profile("fixed")
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
 SESSIONS = 12
 CODES = ("HE", "ZO")
+
+#: What opens the object store of the tests, and stands in nothing that a run leaves.
+SECRET_KEY = "SeCrEt/of+the/object=store"
 
 # The keyring of whoever runs the tests holds a key that nothing here may use.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
@@ -77,6 +81,38 @@ def own_lake(sample_lake: SampleLake, tmp_path: Path) -> SampleLake:
     root = tmp_path / "lake"
     shutil.copytree(sample_lake.lake.root, root)
     return SampleLake(Lake(root), sample_lake.now, sample_lake.markets)
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """The address of moto's server of S3 on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``s3://…`` of a new bucket there; the environment has its keys, and a cache of the test's."""
+    import boto3
+
+    environment = {
+        "AWS_ACCESS_KEY_ID": "AKIA-of-the-tests",
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": object_store,
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    name = f"hydra-{uuid.uuid4().hex}"
+    boto3.client("s3", endpoint_url=object_store).create_bucket(Bucket=name)
+    return f"s3://{name}"
 
 
 @pytest.fixture(scope="session")

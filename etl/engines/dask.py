@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -55,25 +55,41 @@ class Dask:
             self._client: Any = distributed.Client(  # type: ignore[no-untyped-call]
                 address or self._cluster, timeout=_PATIENCE, set_as_default=False
             )
+            self._client.wait_for_workers(1, timeout=_PATIENCE)
         except (OSError, ValueError) as error:
             raise BadInput(
-                f"--scheduler {address}: no Dask scheduler answers ({error}): "
-                "start one with dask scheduler, or leave --scheduler out"
+                f"--scheduler {address}: no Dask scheduler with a worker answers ({error}): "
+                "start one with dask scheduler and dask worker, or leave --scheduler out"
             ) from None
 
     def run(
         self, work: Work[T, R], tasks: Sequence[T], *, light: bool = False
     ) -> Iterator[Outcome[T, R]]:
         """The outcome of each task, as they end."""
-        share = self._most_threads()
-        futures = self._client.map(lambda task: outcome(work, task, share), tasks, pure=False)
-        of = {future.key: task for future, task in zip(futures, tasks, strict=True)}
-        for future in self._distributed.as_completed(futures, loop=self._client.loop):
+        # Handed out one a thread: a worker that is lost tells against its own task alone.
+        waiting, of = deque(tasks), {}
+        running = self._distributed.as_completed(loop=self._client.loop)
+        threads = self._threads()
+        share = max(threads.values(), default=1)
+
+        def hand_out(most: int) -> None:
+            for _ in range(min(most, len(waiting))):
+                task = waiting.popleft()
+                future = self._client.submit(outcome, work, task, share, pure=False)
+                of[future.key] = task
+                running.add(future)
+
+        hand_out(max(1, threads.total()))
+        for future in running:
+            task = of.pop(future.key)
             try:
                 ended: Outcome[T, R] = future.result()
             except self._distributed.KilledWorker:
-                ended = Outcome(of[future.key], error=lost(TRIES))
+                ended = Outcome(task, error=lost(TRIES))
+            except Exception as error:  # of a worker that has other packages than this process
+                ended = Outcome(task, error=error)
             future.release()
+            hand_out(1)
             yield ended
 
     def close(self) -> None:
@@ -83,9 +99,9 @@ class Dask:
         if self._cluster is not None:
             self._cluster.close()
 
-    def _most_threads(self) -> int:
-        """The most threads that the workers of one machine have: so many tasks share it."""
+    def _threads(self) -> Counter[str]:
+        """How many threads the workers of each machine have: so many tasks share it."""
         threads: Counter[str] = Counter()
         for about in self._client.scheduler_info(n_workers=-1)["workers"].values():
             threads[about["host"]] += about["nthreads"]
-        return max(threads.values(), default=1)
+        return threads

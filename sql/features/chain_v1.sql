@@ -68,11 +68,14 @@ spine as (
 
 -- One row an instrument and instant: ties in an ASOF JOIN would be broken at random.
 definitions as (
-    select distinct on (instrument_id, available_at)
+    select
         instrument_id, available_at, contract, series, expiration, option_type, strike,
         underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed
     from raw.option_definition
-    order by instrument_id, available_at, as_of desc, update_action, contract, ingested_at desc
+    qualify row_number() over (
+        partition by instrument_id, available_at
+        order by as_of desc, update_action, contract, ingested_at desc
+    ) = 1
 ),
 
 instruments as (select distinct instrument_id from definitions),
@@ -96,92 +99,115 @@ listed as (
     where d.feed = p.feed and d.update_action <> 'D' and d.expiration > p.valued_at
 ),
 
-quotes as (
+-- Of two quotes the one with the greater place is the newer.
+placed_quotes as (
     select
-        s.spine_id, q.instrument_id,
-        arg_max(
-            struct_pack(
-                bid := q.bid, ask := q.ask, underlying_price := q.underlying_price,
-                as_of := q.as_of, known := q.available_at
-            ),
-            row(q.available_at, q.as_of, q.sequence, q.ingested_at)
-        ) as quote
+        instrument_id, feed, bid, ask, underlying_price, as_of, available_at,
+        row_number() over (order by available_at, as_of, sequence, ingested_at) as place
+    from raw.option_quote
+),
+
+newest_quotes as (
+    select s.spine_id, q.instrument_id, max(q.place) as place
     from spine as s
-    join raw.option_quote as q
+    join placed_quotes as q
         on s.feed = q.feed and q.available_at > s.quotes_from and q.available_at <= s.quotes_to
     group by s.spine_id, q.instrument_id
 ),
 
+quotes as (
+    select
+        n.spine_id, n.instrument_id, q.bid, q.ask, q.underlying_price, q.as_of, q.available_at
+    from newest_quotes as n
+    join placed_quotes as q using (place)
+),
+
 -- Of one instant a final value goes before a preliminary one, then the price rounded to the
--- clearing tick (flag bit 2 not set), then the newest.  An intraday price (flag bit 3) is no
--- settlement, and a vendor's statistic without a session counts for none; a chain file's is of
--- its stamp, or of the session before a weekend's.
-stat_vintages as (
+-- clearing tick (flag bit 2 not set), then the newest: of two, the one with the greater place
+-- counts.  An intraday price (flag bit 3) is no settlement.
+placed_stats as (
+    select
+        instrument_id, stat_type, ref_date, price, quantity, is_final, is_deleted, as_of,
+        available_at, if(source like 'chain-%', 'snapshot', 'stream') as feed,
+        row_number() over (
+            order by
+                available_at, coalesce(is_final, false), -coalesce(stat_flags, 0), sequence,
+                ingested_at
+        ) as place
+    from raw.option_stat
+    where stat_type in (3, 6, 9) and (is_final is null or coalesce(stat_flags, 0) & 8 = 0)
+),
+
+-- A settlement counts for its own session, the others for ten days.  A vendor's statistic
+-- without a session counts for none; a chain file's is of its stamp, or of the session before a
+-- weekend's.
+spine_dates as materialized (
+    select s.spine_id, s.as_of, s.session_date, s.session_date - back.days::integer as ref_date
+    from spine as s
+    cross join range(11) as back (days)
+    where s.feed = 'stream'
+),
+
+counting_stats as (
+    select s.spine_id, t.instrument_id, t.stat_type, t.ref_date as counts_for, t.place
+    from spine_dates as s
+    join placed_stats as t on s.ref_date = t.ref_date and s.as_of >= t.available_at
+    where t.feed = 'stream' and (t.stat_type <> 3 or s.ref_date = s.session_date)
+    union all
     select
         s.spine_id, t.instrument_id, t.stat_type,
-        if(
-            t.source like 'chain-%',
-            least(coalesce(t.ref_date, s.session_date), s.session_date),
-            t.ref_date
-        ) as counts_for,
-        arg_max(
-            struct_pack(
-                price := t.price, quantity := t.quantity, is_final := t.is_final,
-                is_deleted := t.is_deleted, as_of := t.as_of, known := t.available_at
-            ),
-            row(
-                t.available_at, coalesce(t.is_final, false), -coalesce(t.stat_flags, 0),
-                t.sequence, t.ingested_at
-            )
-        ) as stat
+        least(coalesce(t.ref_date, s.session_date), s.session_date) as counts_for,
+        t.place
     from spine as s
-    join raw.option_stat as t on t.available_at <= s.as_of
+    join placed_stats as t on t.available_at between s.quotes_from and s.as_of
     where
-        t.stat_type in (3, 6, 9)
-        and (t.is_final is null or coalesce(t.stat_flags, 0) & 8 = 0)
-        and counts_for between s.session_date - if(t.stat_type = 3, 0, 10) and s.session_date
-        and if(
-            t.source like 'chain-%',
-            t.available_at between s.quotes_from and s.as_of,
-            s.feed = 'stream'
-        )
-    group by s.spine_id, t.instrument_id, t.stat_type, counts_for
+        t.feed = 'snapshot'
+        and counts_for >= s.session_date - if(t.stat_type = 3, 0, 10)
+),
+
+stat_vintages as (
+    select spine_id, instrument_id, stat_type, counts_for, max(place) as place
+    from counting_stats
+    group by spine_id, instrument_id, stat_type, counts_for
 ),
 
 stats as (
     select
         spine_id, instrument_id,
-        arg_max(stat, counts_for) filter (where stat_type = 3) as settlement,
-        arg_max(stat, counts_for) filter (where stat_type = 6) as volume,
-        arg_max(stat, counts_for) filter (where stat_type = 9) as open_interest
+        arg_max(place, counts_for) filter (where stat_type = 3) as settlement,
+        arg_max(place, counts_for) filter (where stat_type = 6) as volume,
+        arg_max(place, counts_for) filter (where stat_type = 9) as open_interest
     from stat_vintages
-    where not coalesce(stat.is_deleted, false)
+    anti join (select place from placed_stats where is_deleted) as deleted using (place)
     group by spine_id, instrument_id
 ),
 
 rows_known as (
     select
         l.*,
-        q.quote.bid as bid, q.quote.ask as ask, q.quote.as_of as quote_as_of,
-        if(l.is_on_future, q.quote.underlying_price, null) as file_price,
-        t.settlement.price as settlement,
-        if(t.settlement.is_final, 'final', 'preliminary') as settlement_status,
-        t.open_interest.quantity as open_interest,
-        t.open_interest.as_of as open_interest_as_of,
-        t.volume.quantity as volume, t.volume.as_of as volume_as_of,
+        q.bid as bid, q.ask as ask, q.as_of as quote_as_of,
+        if(l.is_on_future, q.underlying_price, null) as file_price,
+        t.price as settlement,
+        if(t.is_final, 'final', 'preliminary') as settlement_status,
+        i.quantity as open_interest,
+        i.as_of as open_interest_as_of,
+        v.quantity as volume, v.as_of as volume_as_of,
         greatest(
-            l.definition_known, q.quote.known, t.settlement.known, t.open_interest.known,
-            t.volume.known
+            l.definition_known, q.available_at, t.available_at, i.available_at,
+            v.available_at
         ) as option_known,
-        if(l.price_source = 'quote', q.quote.known, t.settlement.known) as price_known
+        if(l.price_source = 'quote', q.available_at, t.available_at) as price_known
     from listed as l
     left join quotes as q on l.spine_id = q.spine_id and l.instrument_id = q.instrument_id
-    left join stats as t on l.spine_id = t.spine_id and l.instrument_id = t.instrument_id
+    left join stats as n on l.spine_id = n.spine_id and l.instrument_id = n.instrument_id
+    left join placed_stats as t on n.settlement = t.place
+    left join placed_stats as i on n.open_interest = i.place
+    left join placed_stats as v on n.volume = v.place
     where
         case
-            when l.price_source = 'settlement' then t.settlement.price is not null
-            when l.feed = 'snapshot' then q.quote is not null
-            else q.quote is not null or t.open_interest.quantity > 0
+            when l.price_source = 'settlement' then t.price is not null
+            when l.feed = 'snapshot' then q.available_at is not null
+            else q.available_at is not null or i.quantity > 0
         end
 ),
 
@@ -219,32 +245,32 @@ ranges as (
     where fault is null
 ),
 
--- Each price beside those of the next ten strikes: enough for a wrong one to stand out, and not
--- the square of a long ladder.
-beside as (
+ladders as (
     select
         *,
-        unnest(list(
-            struct_pack(instrument_id := instrument_id, strike := strike, low := low, high := high)
-        ) over (
+        row_number() over (
             partition by spine_id, series, expiration, option_type
             order by strike, instrument_id
-            rows between 1 following and 10 following
-        )) as upper
+        ) as rung
     from ranges
 ),
 
 -- Calls fall and puts rise with the strike, and neither faster than the strike itself: prices
--- that cannot both be right, whatever the underlying does.
+-- that cannot both be right, whatever the underlying does.  Each is held beside those of the next
+-- ten strikes: enough for a wrong one to stand out, and not the square of a long ladder.
 contradictions as (
-    select spine_id, instrument_id as lower_id, upper.instrument_id as upper_id
-    from beside
+    select low.spine_id, low.instrument_id as lower_id, up.instrument_id as upper_id
+    from ladders as low
+    join ladders as up
+        on low.spine_id = up.spine_id and low.series = up.series
+        and low.expiration = up.expiration and low.option_type = up.option_type
+        and up.rung between low.rung + 1 and low.rung + 10
     where
-        strike < upper.strike
+        low.strike < up.strike
         and if(
-            option_type = 'C',
-            upper.low > high or low - upper.high > (upper.strike - strike) * (1 + 1e-9),
-            low > upper.high or upper.low - high > (upper.strike - strike) * (1 + 1e-9)
+            low.option_type = 'C',
+            up.low > low.high or low.low - up.high > (up.strike - low.strike) * (1 + 1e-9),
+            low.low > up.high or up.low - low.high > (up.strike - low.strike) * (1 + 1e-9)
         )
 ),
 
@@ -337,8 +363,27 @@ futures as (
     group by spine_id, contract
 ),
 
--- Put-call parity near the money, where no future gives the forward: the median over the
--- seven strikes at which call and put are closest.
+file_prices as (
+    select
+        spine_id, series, expiration,
+        struct_pack(
+            price := median(file_price), known := max(option_known), forward_source := 'file'
+        ) as future
+    from priced
+    where file_price > 0
+    group by spine_id, series, expiration
+),
+
+-- Slices with an option that neither a future nor the chain's file gives a forward.
+without_forward as (
+    select distinct p.spine_id, p.series, p.expiration
+    from priced as p
+    anti join futures as f on p.spine_id = f.spine_id and p.underlying = f.contract
+    anti join file_prices as g using (spine_id, series, expiration)
+),
+
+-- There it is put-call parity near the money: the median over the seven strikes at which call
+-- and put are closest.
 parity_pairs as (
     select
         c.spine_id, c.series, c.expiration, c.strike,
@@ -349,6 +394,7 @@ parity_pairs as (
             order by abs(c.price - p.price), c.strike
         ) as closeness
     from priced as c
+    semi join without_forward as w using (spine_id, series, expiration)
     join priced as p
         on c.spine_id = p.spine_id and c.series = p.series and c.expiration = p.expiration
         and c.strike = p.strike
@@ -363,17 +409,6 @@ parity as (
         ) as future
     from parity_pairs
     where closeness <= 7
-    group by spine_id, series, expiration
-),
-
-file_prices as (
-    select
-        spine_id, series, expiration,
-        struct_pack(
-            price := median(file_price), known := max(option_known), forward_source := 'file'
-        ) as future
-    from priced
-    where file_price > 0
     group by spine_id, series, expiration
 ),
 

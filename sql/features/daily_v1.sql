@@ -7,8 +7,9 @@
 -- grain: market, session_date
 -- time: as_of is the session's cut-off; each value is the newest whose as_of and available_at
 --   are at or before it; available_at is the latest available_at among the values
--- sources: features.long_v1, features.known_v1
+-- sources: features.known_v1
 -- max_age: 1 session, or for cot 1 release
+-- look_back: 400 days
 --
 -- columns:
 --   market VARCHAR: market code
@@ -21,7 +22,7 @@
 with
 spans as (
     select market, min(as_of) as first, max(as_of) as last
-    from features.long_v1
+    from features.known_v1
     group by market
 ),
 

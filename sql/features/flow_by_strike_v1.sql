@@ -69,38 +69,66 @@ weighted as (
     from with_greeks
 ),
 
-signed as (
+-- Gamma is the same whoever holds the option: each side's exposure is the long one's, negated
+-- or with the puts' part negated.
+exposures as (
     select
-        w.*, v.convention,
-        contracts * case v.convention
-            when 'dealer_short' then -1
-            when 'dealer_long' then 1
-            else if(option_type = 'C', 1, -1)
-        end as net_contracts,
-        net_contracts * multiplier * forward as notional
-    from weighted as w
-    cross join (
-        values ('dealer_short'), ('dealer_long'), ('calls_long_puts_short')
-    ) as v (convention)
-    where w.contracts > 0
+        *,
+        contracts * multiplier * forward * greek.gamma * forward * 0.01 as gex,
+        contracts * multiplier * forward * greek.vanna * 0.01 as vanna_flow,
+        contracts * multiplier * forward * greek.charm / 365 as charm_flow,
+        if(option_type = 'C', 1, -1) as side
+    from weighted
+    where contracts > 0
+),
+
+by_strike as (
+    select
+        market, session_date, price_source, as_of, series, expiry, strike, weight,
+        sum(contracts)::bigint as contracts,
+        sum(side * contracts)::bigint as mixed_contracts,
+        any_value(forward) as forward,
+        any_value(t_years) as t_years,
+        any_value(rate) as rate,
+        any_value(vol) as vol,
+        sum(gex) as gex,
+        sum(side * gex) as mixed_gex,
+        sum(vanna_flow) as vanna_flow,
+        sum(side * vanna_flow) as mixed_vanna_flow,
+        sum(charm_flow) as charm_flow,
+        sum(side * charm_flow) as mixed_charm_flow,
+        max(weight_as_of) as weight_as_of,
+        max(available_at) as available_at
+    from exposures
+    group by market, session_date, price_source, as_of, series, expiry, strike, weight
+),
+
+-- Less than zero is taken from zero: the negative of zero would be another number.
+by_convention as (
+    select
+        * exclude (mixed_contracts, mixed_gex, mixed_vanna_flow, mixed_charm_flow)
+        replace (0.0 - gex as gex, 0.0 - vanna_flow as vanna_flow, 0.0 - charm_flow as charm_flow),
+        'dealer_short' as convention, -contracts as net_contracts
+    from by_strike
+    union all by name
+    select
+        * exclude (mixed_contracts, mixed_gex, mixed_vanna_flow, mixed_charm_flow),
+        'dealer_long' as convention, contracts as net_contracts
+    from by_strike
+    union all by name
+    select
+        * exclude (mixed_contracts, mixed_gex, mixed_vanna_flow, mixed_charm_flow)
+        replace (
+            mixed_gex as gex, mixed_vanna_flow as vanna_flow, mixed_charm_flow as charm_flow
+        ),
+        'calls_long_puts_short' as convention, mixed_contracts as net_contracts
+    from by_strike
 )
 
 select
-    market, session_date, price_source, series, expiry, strike, weight, convention,
-    sum(contracts)::bigint as contracts,
-    sum(net_contracts)::bigint as net_contracts,
-    any_value(forward) as forward,
-    any_value(t_years) as t_years,
-    any_value(rate) as rate,
-    any_value(vol) as vol,
-    sum(notional * greek.gamma * forward * 0.01) as gex,
-    sum(notional * greek.vanna * 0.01) as vanna_flow,
-    sum(notional * greek.charm / 365) as charm_flow,
-    max(weight_as_of) as weight_as_of,
-    as_of,
-    max(available_at) as available_at
-from signed
-group by
-    market, session_date, price_source, as_of, series, expiry, strike, weight, convention
+    market, session_date, price_source, series, expiry, strike, weight, convention, contracts,
+    net_contracts, forward, t_years, rate, vol, gex, vanna_flow, charm_flow, weight_as_of,
+    as_of, available_at
+from by_convention
 order by
     market, session_date, price_source, as_of, expiry, series, strike, weight, convention

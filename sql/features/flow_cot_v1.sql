@@ -10,6 +10,7 @@
 --   is the newest that was out at the cut-off
 -- sources: features.flow_v1, features.cot_v1
 -- max_age: 1 session
+-- look_back: 60 days, all of features.cot_v1
 --
 -- columns:
 --   market VARCHAR: market code

@@ -79,12 +79,13 @@ profiles as (
     select
         scope, market, session_date, price_source, as_of, series, expiry, weight, convention,
         arg_min(forward, row(t_years, forward)) as first_forward,
-        list(forward order by t_years, strike, net_contracts) as forwards,
-        list(strike order by t_years, strike, net_contracts) as strikes,
-        list(t_years order by t_years, strike, net_contracts) as ts,
-        list(vol order by t_years, strike, net_contracts) as vols,
-        list(rate order by t_years, strike, net_contracts) as rates,
-        list(net_contracts::double order by t_years, strike, net_contracts) as quantities
+        list(
+            struct_pack(
+                forward := forward, strike := strike, t_years := t_years, vol := vol,
+                rate := rate, quantity := net_contracts::double
+            )
+            order by t_years, strike, net_contracts
+        ) as options
     from holdings
     group by
         scope, market, session_date, price_source, as_of, series, expiry, weight, convention
@@ -92,9 +93,15 @@ profiles as (
 
 zeros as (
     select
-        * exclude (forwards, strikes, ts, vols, rates, quantities),
+        * exclude (options),
         zero_gamma(
-            forwards, strikes, ts, vols, rates, list_transform(strikes, lambda x: true), quantities
+            list_transform(options, lambda x: x.forward),
+            list_transform(options, lambda x: x.strike),
+            list_transform(options, lambda x: x.t_years),
+            list_transform(options, lambda x: x.vol),
+            list_transform(options, lambda x: x.rate),
+            list_transform(options, lambda x: true),
+            list_transform(options, lambda x: x.quantity)
         ) as zero
     from profiles
 )

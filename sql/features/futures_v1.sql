@@ -12,6 +12,7 @@
 --   is the latest among the rows of the curve and of the window
 -- sources: features.session_bar_v1
 -- max_age: 1 session
+-- look_back: 120 days
 --
 -- columns:
 --   market VARCHAR: market code

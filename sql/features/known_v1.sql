@@ -10,6 +10,7 @@
 --   was known. Values that were superseded when they appeared are not in it.
 -- sources: features.long_v1
 -- max_age: 1 session, or for cot 1 release
+-- look_back: 0 days
 --
 -- columns:
 --   market VARCHAR: market code
@@ -23,9 +24,27 @@
 --     numbers them; 0 before the first
 
 with
+-- The rows of this table that stand while only newer ones are made, none where all are: the last
+-- row of a feature supersedes the same as all that went before it.
+before as (
+    select
+        market, feature_name,
+        arg_max(struct_pack(as_of, available_at, value, quality), known_at) as answer
+    from standing.known_v1
+    group by market, feature_name
+),
+
+every_value as (
+    select market, feature_name, as_of, available_at, value, quality
+    from features.long_v1
+    union all
+    select market, feature_name, unnest(answer)
+    from before
+),
+
 instants as (
-    select l.*, greatest(l.available_at, l.as_of) as known_at, f.clock
-    from features.long_v1 as l
+    select v.*, greatest(v.available_at, v.as_of) as known_at, f.clock
+    from every_value as v
     join meta.features as f using (feature_name)
 ),
 
@@ -48,4 +67,4 @@ select
 from newest as k
 asof left join meta.clock as c
     on k.market = c.market and k.clock = c.clock and k.as_of >= c.as_of
-order by k.market, k.feature_name, k.known_at
+order by k.market, k.known_at, k.feature_name

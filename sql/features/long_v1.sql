@@ -11,6 +11,7 @@
 -- sources: features.futures_v1, features.surface_v1, features.surface_grid_v1,
 --   features.moments_v1, features.flow_v1, features.flow_cot_v1, features.cot_v1
 -- max_age: 1 session, or for cot 1 release
+-- look_back: 100 days
 --
 -- columns:
 --   market VARCHAR: market code
@@ -220,4 +221,4 @@ qualify row_number() over (
     partition by market, feature_name, as_of, available_at
     order by value is null, quality desc, value
 ) = 1
-order by market, feature_name, as_of, available_at
+order by market, greatest(as_of, available_at), feature_name, as_of

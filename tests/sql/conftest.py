@@ -58,8 +58,11 @@ class Bench:
         self.connection = engine.connect()
         self.connection.execute("set threads = 1")  # small tables, and tests run side by side
         udf.register(self.connection)
-        for schema in ("raw", "fresh", "derive", "features", "quality"):
+        for schema in ("raw", "fresh", "derive", "features", "standing", "quality"):
             self.connection.execute(f"create schema {schema}")
+        for file in sqlfiles.stage("build"):
+            nothing = engine.no_row(file)
+            self.connection.execute(f"create view standing.{file.name} as {nothing}")
         engine.create_reference(
             self.connection, [self.market], date(2024, 11, 1), date(2026, 6, 30)
         )
@@ -247,8 +250,7 @@ class Bench:
             source = {"features": "feature_list", "clock": "clock"}[name]
             text = sqlfiles.text(f"build/{source}.sql")
             engine.create_as(self.connection, f"meta.{name}", text)
-        names = "select feature_name from meta.features order by feature_number"
-        self.connection.execute(f"create type feature as enum ({names})")
+        engine.create_name_type(self.connection)
 
     def macros(self) -> None:
         """The table macros, over ``raw.cot`` and ``features.long_v1`` as given or built."""

@@ -1,0 +1,495 @@
+"""A lake in an object store, worked on in a copy on this machine.
+
+The store holds immutable objects and one manifest (``etl.manifest``).  A command brings what it
+needs into the working copy, which is an ordinary lake, works there, puts what is new into the
+store and commits with a conditional put of the manifest: the store's lake is the old one or the
+new one, whenever and wherever a run ends.  A working copy is kept between runs::
+
+    <cache>/hydra/<address>/lake/          the lake; a file that was not fetched is hollow
+    <cache>/hydra/<address>/manifest.json  what was brought
+    <cache>/hydra/<address>/unpublished    there while the lake may hold what the store has not
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any, BinaryIO
+
+import duckdb
+
+from etl import engine, lease, manifest, records, sqlfiles, verify
+from etl.errors import HydraError, LakeBusy, LakeError
+from etl.lake import Lake, fingerprint, write_whole
+from etl.manifest import Entry, Manifest
+from etl.objects import Address, Changed, Store
+
+__all__ = ["RemoteLake", "at"]
+
+#: What lies in a working copy and is of this machine alone.
+_LOCAL = ("logs", "downloads", "staging", ".lock")
+
+#: How long an object stays that a manifest no longer names: readers of the one before may need it.
+_GRACE = timedelta(days=1)
+
+#: Seconds between two lines of progress.
+_SAID = 10.0
+
+Tell = Callable[[str], None]
+
+
+def at(url: str, tell: Tell = lambda line: None) -> RemoteLake:
+    """The lake at an address, with its working copy in the cache folder of this machine.
+
+    Nothing is asked of anybody yet.
+
+    Parameters
+    ----------
+    url : ``s3://bucket/prefix``, ``gs://…``, ``az://…``
+    tell : called with a line for a person when much is brought or put
+
+    Raises
+    ------
+    BadInput
+        It is no address of a lake.
+    """
+    address = Address.parse(url)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    cache = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    return RemoteLake(cache / "hydra" / address.slug / "lake", Store(address), tell)
+
+
+@dataclass
+class _Held:
+    """What a writer knows of the store."""
+
+    base: Manifest
+    version: dict[str, str] | None  # of the manifest's object
+    run: str
+
+
+@dataclass(frozen=True)
+class RemoteLake(Lake):
+    """A lake in an object store; ``root`` is its working copy."""
+
+    store: Store
+    tell: Tell = field(default=lambda line: None, compare=False, repr=False)
+    _writer: list[_Held] = field(default_factory=list, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Callable[[str], RemoteLake], tuple[str]]:
+        return at, (self.name,)  # another machine has its own copy
+
+    @property
+    def name(self) -> str:
+        return str(self.store.address)
+
+    @property
+    def _copy(self) -> Path:
+        return self.root.parent
+
+    def bring(self, *, whole: bool = True) -> None:
+        with self._locked():
+            if not self._is_written():
+                self._sync(whole)
+                return
+            self.tell(f"{self.name}: a run on this machine is at work; reading what it has")
+            if whole:
+                self._fill(self._files().values())
+
+    def fetch(self, paths: Iterable[Path]) -> None:
+        if hollow := [path for path in paths if manifest.is_hollow(path)]:
+            with self._locked():
+                self._fill(hollow)
+
+    def has(self, path: Path) -> bool:
+        return not manifest.is_hollow(path)
+
+    @contextmanager
+    def held(self, *, whole: bool = True) -> Iterator[None]:
+        run = uuid.uuid4().hex[:8]
+        with self._alone(), lease.held(self.store, run, self._token()):
+            with self._locked():
+                base, version = self._sync(whole)
+                self._unpublished.write_text(_generation(base), encoding="utf-8")
+            self._writer.append(_Held(base, version, run))
+            try:
+                yield
+            except SystemExit:  # the command's own exit code, with nothing wrong in the lake
+                self._finish()
+                raise
+            except Exception:
+                self._publish_what_is_whole()
+                raise
+            else:
+                self._finish()
+            finally:
+                self._writer.clear()
+
+    def publish(self) -> None:
+        (writer,) = self._writer
+        with self._locked():
+            self._refuse_half_moved()
+            files, fresh = self._compared(writer.base)
+            if fresh or files != writer.base.files:
+                self._commit(writer, files, fresh)
+
+    def send(self, paths: Iterable[str]) -> dict[str, Entry]:
+        with self._locked():
+            return manifest.put(
+                self.store, uuid.uuid4().hex[:8], {path: self.root / path for path in paths}
+            )
+
+    def adopt(self, sent: Mapping[str, Any]) -> None:
+        with self._locked():
+            known = {**self._adopted(), **sent}
+            text = json.dumps({path: asdict(entry) for path, entry in known.items()})
+            write_whole(self._copy / "adopted.json", text + "\n")
+            for path, entry in sent.items():
+                if not (self.root / path).exists():  # else it was made on this machine
+                    manifest.hollow(self.root / path, entry)
+
+    def mend(self) -> list[tuple[str, str]]:
+        stored = {key: size for key, size, _ in self.store.list()}
+        with self._locked():
+            brought = self._brought()
+            lost = {path: e for path, e in brought.files.items() if stored.get(e.key) != e.bytes}
+            damaged = {
+                self.root / path: entry
+                for path, entry in brought.files.items()
+                if path not in lost and self._is_damaged(path, entry, brought)
+            }
+            self._fetch(damaged)
+        return [(path, f"{self.name}/{entry.key} is gone or cut") for path, entry in lost.items()]
+
+    def sweep(self) -> int:
+        (writer,) = self._writer
+        named = {manifest.KEY, lease.KEY, *writer.base.gone}
+        named |= {entry.key for entry in writer.base.files.values()}
+        before = datetime.now(UTC) - _GRACE  # a later one may be of a run that is under way
+        over = [key for key, _, at in self.store.list() if key not in named and at < before]
+        self.store.delete(over)
+        return len(over)
+
+    # What follows is called under the lock of the copy.
+
+    def _sync(self, whole: bool) -> tuple[Manifest, dict[str, str] | None]:
+        """Make the copy that of the newest manifest; what nobody has asked for yet is hollow.
+
+        What a run that was killed or cut off had committed in the copy stays, unless somebody has
+        committed in the store since: the next writer puts it there.
+        """
+        found = self.store.read(manifest.KEY)
+        newest = Manifest.parse(found[0], self.name) if found else Manifest()
+        if not self._goes_on(newest):
+            self._reset(newest, whole)
+        elif whole:
+            self._fill(self._files().values())
+        return newest, found[1] if found else None
+
+    def _goes_on(self, newest: Manifest) -> bool:
+        """Whether the copy holds a run's work on the newest manifest that is not in the store."""
+        if not self._is_unpublished(newest):
+            return False
+        try:
+            self._recover()
+            verify.refuse_wrong(self, derived=True)
+        except (HydraError, OSError):
+            self.tell(f"{self.name}: what a run here did not get to put there is damaged: left out")
+            return False
+        self.tell(f"{self.name}: going on with what a run here did not get to put there")
+        return True
+
+    def _reset(self, newest: Manifest, whole: bool) -> None:
+        for name in ("unpublished", "adopted.json"):
+            (self._copy / name).unlink(missing_ok=True)
+        shutil.rmtree(self.staging, ignore_errors=True)
+        write_whole(self._copy / manifest.KEY, newest.text())
+        wanted = {}
+        for path, entry in newest.files.items():
+            place = self.root / path
+            if manifest.is_sealed(place, entry):
+                continue
+            if not place.exists() or manifest.is_hollow(place):
+                manifest.hollow(place, entry)
+                if whole or path.endswith(".json"):  # every command reads the lake's records
+                    wanted[place] = entry
+            elif _holds(place, entry):
+                manifest.seal(place, entry)
+            else:
+                wanted[place] = entry
+        self._fetch(wanted)
+        for path, place in self._files().items():
+            if path not in newest.files:
+                place.unlink()
+
+    def _is_damaged(self, path: str, entry: Entry, brought: Manifest) -> bool:
+        """Whether a file that nobody has written since it was brought holds something else."""
+        place = self.root / path
+        if not manifest.is_sealed(place, entry):
+            return False
+        if brought.root != str(self.root) and place in (self.database, self.database_record):
+            about = records.read(
+                self.database_record, records.DATABASE
+            )  # of the database with views on this copy
+            return place == self.database and fingerprint(place)["sha256"] != about["sha256"]
+        return not _holds(place, entry)
+
+    def _fill(self, places: Iterable[Path]) -> None:
+        """Bring the content of those files that are hollow."""
+        known = [*self._brought().files.values(), *self._adopted().values()]
+        of = {manifest.mark(entry): entry for entry in known}
+        marks = {place: manifest.hollow_mark(place) for place in places}
+        self._fetch({place: of[number] for place, number in marks.items() if number is not None})
+
+    def _fetch(self, entries: Mapping[Path, Entry]) -> None:
+        progress = self._progress("bringing", [entry.bytes for entry in entries.values()])
+        others = {place: entry for place, entry in entries.items() if place != self.database}
+        manifest.fetch(self.store, others, progress)
+        if self.database in entries:  # its views name the files that are there now
+            self._fetch_database(entries[self.database])
+
+    def _fetch_database(self, entry: Entry) -> None:
+        """Bring the database, and have its views look for their files in this copy."""
+        brought = self._brought()
+        part = self._copy / self.database.name
+        manifest.fetch(self.store, {part: entry})
+        if brought.root != str(self.root):
+            _relocate(part, brought.root, self.root)
+            about = {**records.read(self.database_record, records.DATABASE), **fingerprint(part)}
+            write_whole(self.database_record, json.dumps(about, indent=1) + "\n")
+            manifest.seal(self.database_record, brought.files[self.database_record.name])
+        manifest.seal(part, entry)
+        os.replace(part, self.database)
+
+    def _compared(self, base: Manifest) -> tuple[dict[str, Entry], dict[str, Path]]:
+        """What the store has of the copy's files already, and the files that it has not."""
+        adopted = {manifest.mark(entry): entry for entry in self._adopted().values()}
+        files, fresh = {}, {}
+        for path, place in self._files().items():
+            number = manifest.hollow_mark(place)
+            entry = base.files.get(path)
+            if entry and (number == manifest.mark(entry) or manifest.is_sealed(place, entry)):
+                files[path] = entry
+            elif number is not None:
+                files[path] = adopted[number]
+            elif entry and _holds(place, entry):
+                manifest.seal(place, entry)
+                files[path] = entry
+            else:
+                fresh[path] = place
+        return files, fresh
+
+    def _commit(self, writer: _Held, files: dict[str, Entry], fresh: dict[str, Path]) -> None:
+        base = writer.base
+        progress = self._progress("putting", [place.stat().st_size for place in fresh.values()])
+        made = manifest.put(self.store, writer.run, fresh, progress)
+        files |= made
+        rebuilt = self.database.name in made
+        now = datetime.now(UTC)
+        kept = {entry.key for entry in files.values()}
+        dropped = {entry.key for entry in base.files.values()} - kept
+        over = [key for key, at in base.gone.items() if datetime.fromisoformat(at) < now - _GRACE]
+        gone = {**base.gone, **dict.fromkeys(dropped, now.isoformat())}
+        new = Manifest(
+            generation=base.generation + 1,
+            run=writer.run,
+            by=f"{lease.holder()} at {now:%FT%TZ}",
+            root=str(self.root) if rebuilt else base.root,
+            files=dict(sorted(files.items())),
+            gone={key: at for key, at in sorted(gone.items()) if key not in over},
+        )
+        writer.version = self._put_manifest(new, writer)
+        writer.base = new
+        write_whole(self._copy / manifest.KEY, new.text())
+        self._unpublished.write_text(_generation(new), encoding="utf-8")
+        for path, entry in made.items():
+            manifest.seal(self.root / path, entry)
+        (self._copy / "adopted.json").unlink(missing_ok=True)
+        self.store.delete(over)
+
+    def _put_manifest(self, new: Manifest, writer: _Held) -> dict[str, str]:
+        text = new.text().encode()
+        try:
+            return self.store.write(manifest.KEY, text, writer.version)
+        except Changed:
+            found = self.store.read(manifest.KEY)
+        if found and found[0] == text:  # it was put, and the answer was lost on its way
+            return found[1]
+        other = Manifest.parse(found[0], self.name).by if found else "another writer"
+        raise LakeBusy(
+            f"{self.name}: {other} committed since this run began: nothing of this run is there, "
+            "run it again"
+        )
+
+    def _refuse_half_moved(self) -> None:
+        if any(self.staging.glob("*/moves.json")):
+            raise LakeError(
+                f"{self.name}: a commit in the working copy at {self.root} is not finished, so "
+                "nothing was put: run it again"
+            )
+
+    def _finish(self) -> None:
+        self.publish()
+        self._unpublished.unlink(missing_ok=True)
+
+    def _publish_what_is_whole(self) -> None:
+        """Publish what was committed before a run failed; the failure is what its person hears."""
+        try:
+            self._finish()
+        except HydraError as error:
+            self.tell(f"{error} (what landed stays in the working copy, and the next run goes on)")
+
+    def _is_unpublished(self, newest: Manifest) -> bool:
+        try:
+            return self._unpublished.read_text(encoding="utf-8") == _generation(newest)
+        except FileNotFoundError:
+            return False
+
+    @property
+    def _unpublished(self) -> Path:
+        return self._copy / "unpublished"
+
+    def _brought(self) -> Manifest:
+        return Manifest.parse((self._copy / manifest.KEY).read_bytes(), self._copy)
+
+    def _adopted(self) -> dict[str, Entry]:
+        path = self._copy / "adopted.json"
+        if not path.exists():
+            return {}
+        return {name: Entry(**about) for name, about in records.read(path, records.OBJECTS).items()}
+
+    def _files(self) -> dict[str, Path]:
+        """Path below the lake → place of each file of the copy that is the lake's."""
+        found = {}
+        for folder, below, names in os.walk(self.root):
+            if folder == str(self.root):
+                below[:] = [name for name in below if name not in _LOCAL]
+                names = [name for name in names if name not in _LOCAL]
+            inside = folder[len(str(self.root)) + 1 :]
+            for name in names:
+                if not name.endswith(".part"):
+                    found[f"{inside}/{name}" if inside else name] = Path(folder, name)
+        return found
+
+    def _progress(self, doing: str, sizes: list[int]) -> Callable[[int], None]:
+        """Say how much is brought or put, and every now and then how much of it is done."""
+        said = [monotonic()]
+        if len(sizes) > 1:
+            self.tell(f"{self.name}: {doing} {len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB")
+
+        def tell(done: int) -> None:
+            if monotonic() > said[0] + _SAID:
+                said[0] = monotonic()
+                self.tell(f"{self.name}: {doing}, {done:,} of {len(sizes):,} files done")
+
+        return tell
+
+    # The locks of the copy: one of who changes its files, one of who writes to the lake.
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._opened("sync.lock") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be the only writer on this machine.
+
+        Raises
+        ------
+        LakeBusy
+            Another one is at work.
+        """
+        with self._opened("write.lock") as handle:
+            with self._locked():  # under which a reader looks whether there is a writer
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    handle.seek(0)
+                    raise LakeBusy(
+                        f"the lake at {self.name} is being written by {handle.read().decode()}: "
+                        "wait for it to end, or stop it"
+                    ) from None
+            try:
+                handle.truncate(0)
+                handle.write(f"{lease.holder()} since {datetime.now(UTC):%FT%TZ}".encode())
+                yield
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+    def _is_written(self) -> bool:
+        with self._opened("write.lock") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def _opened(self, name: str) -> BinaryIO:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return open(self._copy / name, "a+b", buffering=0)
+        except OSError as error:
+            raise LakeError(
+                f"cannot write to the working copy at {self._copy}: {error.strerror}: make room "
+                "there, or name another cache folder with XDG_CACHE_HOME"
+            ) from error
+
+    def _token(self) -> str:
+        """What tells this working copy from every other one."""
+        path = self._copy / "id"
+        if not path.exists():
+            write_whole(path, uuid.uuid4().hex)
+        return path.read_text(encoding="utf-8")
+
+
+def _generation(of: Manifest) -> str:
+    return f"{of.generation} {of.run}"
+
+
+def _holds(place: Path, entry: Entry) -> bool:
+    """Whether a file's content is the one of an entry, whenever it was written."""
+    return place.stat().st_size == entry.bytes and fingerprint(place)["sha256"] == entry.sha256
+
+
+def _relocate(database: Path, old: str, new: Path) -> None:
+    """Have the views of a database look for their files below another folder."""
+    connection = engine.connect()
+    try:
+        connection.execute(f"attach {engine.quoted(database)} as hydra")
+        connection.execute("use hydra")
+        connection.execute("begin")
+        for view in connection.sql(sqlfiles.text("remote/views.sql")).pl().to_dicts():
+            if f"{old}/" in view["definition"]:
+                _move(connection, view, f"{old}/", f"{new}/")
+        connection.execute("commit")
+        connection.execute("use memory")
+        connection.execute("detach hydra")
+    finally:
+        connection.close()
+
+
+def _move(connection: duckdb.DuckDBPyConnection, view: dict[str, Any], old: str, new: str) -> None:
+    """Define a view anew with another folder, and say again what was said of it."""
+    definition = view["definition"].replace(old, new)
+    connection.execute(definition.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
+    name = ".".join(engine.identifier(view[part]) for part in ("schema_name", "view_name"))
+    said = dict(zip(view["column_names"], view["column_comments"], strict=True))
+    comments = {f"column {name}.{engine.identifier(column)}": said[column] for column in said}
+    comments[f"view {name}"] = view["view_comment"]
+    for target, comment in comments.items():
+        if comment is not None:
+            connection.execute(f"comment on {target} is {engine.quoted(comment)}")

@@ -1,0 +1,196 @@
+"""A build on top of the last database: the same rows as one that makes everything, at each step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from etl import engine, increment, jobs
+from etl.build import build
+from etl.derive import derive
+from etl.export import open_database
+from etl.increment import NEVER, Increment
+from etl.lake import Lake
+from etl.market import markets
+from etl.sources import sample
+
+MARKETS = markets()
+FIRST, DAY = datetime(2025, 3, 3, tzinfo=UTC), timedelta(days=1)
+
+
+def silent(line: str) -> None:
+    """Progress that nobody reads."""
+
+
+def rows(lake: Lake) -> dict[str, pl.DataFrame]:
+    """Every table and view of a database, its rows in one order."""
+    connection = open_database(lake.database)
+    try:
+        names = "select table_schema || '.' || table_name from information_schema.tables"
+        found = {}
+        for (name,) in connection.sql(f"{names} order by all").fetchall():
+            frame: pl.DataFrame = connection.sql(f"from {name}").pl()
+            found[name] = frame.sort(frame.columns, nulls_last=True)
+        return found
+    finally:
+        connection.close()
+
+
+class Steps:
+    """A lake that is built step by step, and what each build took over."""
+
+    def __init__(self, lake: Lake, since: list[dict[str, datetime]]) -> None:
+        self.lake = lake
+        self.now = FIRST + 4 * DAY
+        self._since = since
+
+    def step(self, work: Callable[[], object] = lambda: None, codes: str = "ZO") -> datetime:
+        """Land, derive, build on what is there and then anew: both are one; since when the first
+        computed the market."""
+        self.now += timedelta(hours=1)
+        with self.lake.writing(self.now):
+            work()
+            for code in self.lake.markets():
+                derive(self.lake, MARKETS[code], self.now)
+            build(self.lake, dict(MARKETS), self.now)
+        since = self._since[-1][codes]
+        built = rows(self.lake)
+        forget(self.lake)
+        with self.lake.writing(self.now):
+            build(self.lake, dict(MARKETS), self.now)
+        assert set(self._since[-1].values()) == {NEVER}
+        anew = rows(self.lake)
+        assert built.keys() == anew.keys()
+        for name, frame in anew.items():
+            assert_frame_equal(built[name], frame, check_exact=True)
+        return since
+
+    def land(self, files: list[Path]) -> list[object]:
+        return list(jobs.land_dbn(self.lake, MARKETS, files, self.now, "sample"))
+
+
+def forget(lake: Lake) -> None:
+    """Let the next build not know what the database was built from."""
+    record = json.loads(lake.database_record.read_text())
+    del record["inputs"]
+    lake.database_record.write_text(json.dumps(record))
+
+
+@pytest.fixture
+def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Steps:
+    since: list[dict[str, datetime]] = []
+
+    class Watched(Increment):
+        def close(self) -> None:
+            since.append(self.since)
+            super().close()
+
+    monkeypatch.setattr("etl.build.Increment", Watched)
+    return Steps(Lake(tmp_path / "lake"), since)
+
+
+def sessions(folder: Path, first: datetime, last: datetime, code: str = "ZO") -> list[Path]:
+    folder.mkdir()
+    return sample.fetch(MARKETS[code], first, last, folder)
+
+
+def test_a_day_after_the_other(steps: Steps, tmp_path: Path) -> None:
+    files = sessions(tmp_path / "a", FIRST, FIRST + 2 * DAY)
+    assert steps.step(lambda: steps.land(files)) == NEVER
+    for number in range(2):
+        start = FIRST + (2 + number) * DAY
+        files = sessions(tmp_path / str(number), start, start + DAY)
+        assert start - DAY <= steps.step(lambda files=files: steps.land(files)) <= start + DAY
+
+
+def test_nothing_new_takes_all_over(steps: Steps, tmp_path: Path) -> None:
+    files = sessions(tmp_path / "a", FIRST, FIRST + 2 * DAY)
+    steps.step(lambda: steps.land(files))
+    before = steps.now
+    assert steps.step() == before
+
+
+def test_what_comes_late_is_as_if_it_had_come_in_time(steps: Steps, tmp_path: Path) -> None:
+    """The statistics, settlements among them, of a session that was built without them."""
+    files = sessions(tmp_path / "a", FIRST, FIRST + 3 * DAY)
+    late = [file for file in files if "stat" in file.name]
+    assert late
+    steps.step(lambda: steps.land([file for file in files if file not in late]))
+    assert steps.step(lambda: steps.land(late)) < FIRST + 3 * DAY
+
+
+def test_reports_and_a_revision(steps: Steps, tmp_path: Path) -> None:
+    files = sessions(tmp_path / "a", FIRST, FIRST + 3 * DAY)
+    zips = sample.fetch_cot(2024, 2025, FIRST, tmp_path)
+    steps.step(lambda: steps.land(files))
+    reports = {"ZO": MARKETS["ZO"]}
+    land = lambda: list(jobs.land_cot(steps.lake, reports, zips, steps.now, "sample"))  # noqa: E731
+    assert steps.step(land) < FIRST - 300 * DAY
+    (tmp_path / "b").mkdir()
+    revised = sample.fetch_cot(2024, 2025, FIRST, tmp_path / "b", seed=3)
+    land = lambda: list(jobs.land_cot(steps.lake, reports, revised, steps.now, "sample"))  # noqa: E731
+    before = steps.now
+    assert steps.step(land) == before
+
+
+def test_a_new_market_is_made_beside_an_old_one(steps: Steps, tmp_path: Path) -> None:
+    files = sessions(tmp_path / "a", FIRST, FIRST + 2 * DAY)
+    steps.step(lambda: steps.land(files))
+    files, before = sessions(tmp_path / "b", FIRST, FIRST + 2 * DAY, "HE"), steps.now
+    assert steps.step(lambda: steps.land(files), "HE") == NEVER
+    assert steps._since[-2]["ZO"] == before
+
+
+def test_days_before_the_first_are_a_new_beginning(steps: Steps, tmp_path: Path) -> None:
+    """The clocks begin with the lake's first month: its ticks have other numbers."""
+    files = sessions(tmp_path / "a", FIRST, FIRST + 2 * DAY)
+    steps.step(lambda: steps.land(files))
+    files = sessions(tmp_path / "b", FIRST - 90 * DAY, FIRST - 88 * DAY)
+    assert steps.step(lambda: steps.land(files)) == NEVER
+
+
+@pytest.mark.parametrize("wrong", ["code", "database", "record", "raw", "no record"])
+def test_what_cannot_be_told_is_made_anew(
+    steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    lake, files = steps.lake, sessions(tmp_path / "a", FIRST, FIRST + 2 * DAY)
+    steps.step(lambda: steps.land(files))
+
+    def harm() -> None:
+        if wrong == "code":
+            monkeypatch.setattr(increment, "_code", lambda: "another")
+        if wrong == "database":
+            lake.database.write_bytes(lake.database.read_bytes()[:-9])
+        if wrong == "record":
+            lake.database_record.write_text(lake.database_record.read_text()[:-9])
+        if wrong == "no record":
+            lake.database_record.unlink()
+        if wrong == "raw":
+            path = lake.raw_files("option_stat")[0]
+            path.unlink()
+            for record in lake.batches.glob("*.json"):
+                batch = json.loads(record.read_text())
+                name = str(path.relative_to(lake.root))
+                batch["files"] = [file for file in batch["files"] if file["path"] != name]
+                record.write_text(json.dumps(batch))
+
+    assert steps.step(harm) == NEVER
+
+
+def test_the_rows_of_a_market_lie_together_in_time(steps: Steps, tmp_path: Path) -> None:
+    for number in range(2):
+        for code in ("HE", "ZO"):
+            start = FIRST + number * DAY
+            files = sessions(tmp_path / f"{number}{code}", start, start + DAY, code)
+            steps.step(lambda files=files: steps.land(files), code)
+    connection = engine.connect(str(steps.lake.database), read_only=True)
+    order = "select market, known_at from features.known_v1"
+    found = connection.sql(order).fetchall()
+    connection.close()
+    assert found == sorted(found)

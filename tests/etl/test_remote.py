@@ -1,0 +1,596 @@
+"""A lake in an object store, on moto's server: what holds on a disk holds there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import sleep
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+from polars.testing import assert_frame_equal
+
+import etl
+from etl import jobs, lease, manifest, remote, verify
+from etl.build import build
+from etl.cli import main
+from etl.commands import commands
+from etl.errors import LakeBusy, LakeError
+from etl.export import open_database
+from etl.lake import Lake
+from etl.landing import Landed
+from etl.manifest import Manifest
+from etl.market import markets
+from etl.objects import Address, Store
+from etl.remote import RemoteLake
+from etl.sources import sample
+from tests.conftest import NOW, SECRET_KEY
+
+LATER = NOW + timedelta(days=1)
+
+MARKETS = markets()
+LANDED = {code: MARKETS[code] for code in ("HE", "ZO")}
+
+Machine = Callable[[str], None]
+
+
+@pytest.fixture
+def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Go to another machine: one with a cache folder of its own."""
+
+    def go(name: str) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "machines" / name))
+
+    go("one")
+    return go
+
+
+def hydra(place: object, words: str, now: datetime = NOW) -> Result:
+    call = ["--now", now.isoformat(), "--lake", str(place), *shlex.split(words)]
+    return CliRunner().invoke(main, call)
+
+
+def done(place: object, words: str, now: datetime = NOW) -> str:
+    result = hydra(place, words, now)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def stored(url: str) -> Manifest:
+    """What the store's manifest says."""
+    found = Store(Address.parse(url)).read(manifest.KEY)
+    assert found
+    return Manifest.parse(found[0], url)
+
+
+def content(lake: Lake) -> dict[str, bytes]:
+    """Every file of a lake but the database, the page and what no other machine has."""
+    local = {"logs", ".lock", "hydra.duckdb", "hydra.duckdb.json", "report.html"}
+    return {
+        str(path.relative_to(lake.root)): path.read_bytes()
+        for path in sorted(lake.root.rglob("*"))
+        if path.is_file() and path.relative_to(lake.root).parts[0] not in local
+    }
+
+
+def database(lake: Lake) -> dict[str, pl.DataFrame]:
+    """Every table and view of the database, its rows in one order."""
+    names = "select table_schema || '.' || table_name from information_schema.tables"
+    connection = open_database(lake.database)
+    try:
+        found = [name for (name,) in connection.sql(f"{names} order by all").fetchall()]
+        return {name: connection.sql(f"from {name} order by all").pl() for name in found}
+    finally:
+        connection.close()
+
+
+def assert_same(url: str, on_disk: Path) -> None:
+    """Files byte for byte, the database row for row."""
+    there, here = remote.at(url), Lake(on_disk)
+    there.bring()
+    assert content(there) == content(here)
+    rows, wanted = database(there), database(here)
+    assert rows.keys() == wanted.keys()
+    assert rows["raw.option_quote"].height > 1000
+    for name, frame in wanted.items():
+        assert_frame_equal(rows[name], frame, check_exact=True)
+    assert verify.verify(there)[1] == []
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake of some vendor's, with a year of reports and a database."""
+    lake = Lake(tmp_path_factory.mktemp("on-disk") / "lake")
+    with lake.writing(NOW):
+        land_reports(lake, 2023)
+        build(lake, dict(MARKETS), NOW)
+    return lake
+
+
+@pytest.fixture
+def small(on_disk: Lake, bucket: str, on: Machine) -> RemoteLake:
+    """That lake in the object store; its views name the files on the disk."""
+    lake = remote.at(f"{bucket}/small")
+    with lake.held():
+        shutil.copytree(on_disk.root, lake.root, dirs_exist_ok=True)
+    return lake
+
+
+def land_reports(lake: Lake, year: int) -> None:
+    with TemporaryDirectory() as folder:
+        zips = sample.fetch_cot(year, year, NOW, Path(folder))
+        for landed in jobs.land_cot(lake, LANDED, zips, NOW):
+            assert isinstance(landed, Landed), landed
+
+
+def test_a_daily_there_is_a_daily_on_disk_from_whatever_machine(
+    bucket: str, on: Machine, tmp_path: Path
+) -> None:
+    there, here = f"{bucket}/a lake", tmp_path / "lake"
+    words = "-q daily --source sample --days 2 --market HE"
+    for place in (there, here):
+        done(place, words)
+    before = stored(there)
+    on("two")
+    assert_same(there, here)
+    for place in (there, here):
+        done(place, words, LATER)
+    on("one")
+    assert_same(there, here)
+    kept = {path for path in before.files if path.startswith(("raw/", "batches/"))}
+    after = stored(there).files
+    assert all(after[path] == before.files[path] for path in kept)
+    assert any(path.startswith("raw/") for path in after.keys() - kept)
+    with etl.open_lake(there) as lake:
+        assert lake.features_at("HE", NOW).height > 50
+    files = [path for path in (tmp_path / "machines").rglob("*") if path.is_file()]
+    assert not any(SECRET_KEY.encode() in path.read_bytes() for path in files)
+    store = Store(Address.parse(there))
+    for number, (key, *_) in enumerate(store.list()):
+        store.download(key, tmp_path / str(number))
+        assert SECRET_KEY.encode() not in (tmp_path / str(number)).read_bytes()
+
+
+def test_nothing_new_is_no_new_generation(small: RemoteLake, on: Machine) -> None:
+    before = stored(small.name)
+    for machine in ("one", "two"):
+        on(machine)
+        lake = remote.at(small.name)
+        with lake.held(whole=False), lake.writing(NOW):
+            land_reports(lake, 2023)
+    assert stored(small.name) == before
+
+
+def test_a_landing_brings_what_it_compares_with_alone(small: RemoteLake, on: Machine) -> None:
+    on("two")
+    lake = remote.at(small.name)
+    with lake.held(whole=False), lake.writing(NOW):
+        assert not lake.has(lake.database)
+        assert lake.markets() == ["HE", "ZO"]
+        assert not any(map(lake.has, lake.raw_files()))
+        verify.refuse_wrong(lake)
+        with TemporaryDirectory() as folder:
+            zips = sample.fetch_cot(2024, 2024, NOW, Path(folder))
+            list(jobs.land_cot(lake, {"ZO": MARKETS["ZO"]}, zips, NOW))
+        assert {path.parts[-4] for path in lake.raw_files() if lake.has(path)} == {"market=ZO"}
+    assert not lake.has(lake.database)
+    on("one")
+    small.bring()
+    assert verify.verify(small)[1] == []
+    assert all(map(small.has, small.raw_files()))
+
+
+def test_who_writes_is_told_to_the_second_writer(small: RemoteLake, on: Machine) -> None:
+    holder = rf"process {os.getpid()} on {re.escape(socket.gethostname())} since 20\d\d-"
+    busy = rf"hydra: the lake at {small.name} is being written by {holder}.*: wait for it to end"
+    with small.held():
+        for machine in ("one", "two"):
+            on(machine)
+            result = hydra(small.name, "build")
+            assert result.exit_code == 6
+            assert re.match(busy, result.output.splitlines()[-1])
+        assert "ZO" in done(small.name, "-q status")  # to read needs no lease
+    done(small.name, "-q build", LATER)
+
+
+def test_a_lease_that_ended_is_taken_over(
+    small: RemoteLake, on: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LASTS", timedelta(seconds=-1))
+    with lease.held(small.store, "run", "another copy"):
+        done(small.name, "-q build", LATER)
+        assert small.store.read(lease.KEY) is None
+
+
+def test_a_lease_is_renewed_while_it_is_held(
+    small: RemoteLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEWED", timedelta(seconds=0.01))
+    until = set()
+    with lease.held(small.store, "run", "a copy"):
+        while len(until) < 2:
+            found = small.store.read(lease.KEY)
+            assert found
+            until.add(json.loads(found[0])["until"])
+    assert small.store.read(lease.KEY) is None
+
+
+def test_a_store_without_conditional_puts_is_refused(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(store: Store, key: str, content: bytes, after: object) -> dict[str, str]:
+        return {"e_tag": "x"}
+
+    monkeypatch.setattr(Store, "write", write)
+    lake = remote.at(f"{bucket}/lake")
+    with pytest.raises(LakeError, match="the store ignores conditional puts"), lake.held():
+        pass
+
+
+def test_of_two_commits_on_one_generation_the_second_is_refused(
+    small: RemoteLake, on: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the lease is there to say before: here it has ended under its holder."""
+    monkeypatch.setattr(lease, "LASTS", timedelta(seconds=-1))
+    on("two")
+    other = remote.at(small.name)
+
+    def race() -> None:
+        with small.held(), small.writing(NOW):
+            with other.held(), other.writing(NOW):
+                land_reports(other, 2024)
+            land_reports(small, 2025)
+
+    with pytest.raises(LakeBusy, match=r"process \d+ on .* committed since this run began: noth"):
+        race()
+    committed = stored(small.name)
+    assert sum("/year=2024/" in path for path in committed.files) > 0
+    assert sum("/year=2025/" in path for path in committed.files) == 0
+    with small.held(), small.writing(NOW):
+        assert len(small.batch_records()) == 2  # of 2023 and 2024: what lost is not there
+        land_reports(small, 2025)
+    assert verify.verify(small)[1] == []
+    assert len(stored(small.name).files) > len(committed.files)
+
+
+def test_an_answer_that_was_lost_is_no_lost_race(
+    small: RemoteLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Store.write
+
+    def write(store: Store, key: str, content: bytes, after: object) -> dict[str, str]:
+        made = real(store, key, content, after)
+        if key == manifest.KEY:  # the put is repeated, and finds itself
+            return real(store, key, content, after)
+        return made
+
+    monkeypatch.setattr(Store, "write", write)
+    with small.held(), small.writing(NOW):
+        land_reports(small, 2024)
+    assert any("/year=2024/" in path for path in stored(small.name).files)
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise LakeError("the store failed")
+
+
+def fail_to_publish(lake: RemoteLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Land reports that do not get into the store."""
+    before = stored(lake.name)
+
+    def fail() -> None:
+        with lake.held(), lake.writing(NOW):
+            land_reports(lake, 2024)
+            patch.setattr(Store, "upload", refuse)
+
+    with monkeypatch.context() as patch, pytest.raises(LakeError, match="the store failed"):
+        fail()
+    assert stored(lake.name) == before
+
+
+def test_what_could_not_be_put_there_is_put_there_by_the_next_run(
+    small: RemoteLake, on: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_to_publish(small, monkeypatch)
+    small.bring()
+    assert len(small.batch_records()) == 2
+    with small.held():
+        pass
+    on("two")
+    elsewhere = remote.at(small.name)
+    elsewhere.bring()
+    assert len(elsewhere.batch_records()) == 2
+    assert verify.verify(elsewhere)[1] == []
+
+
+def test_what_could_not_be_put_there_goes_when_it_is_damaged(
+    small: RemoteLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_to_publish(small, monkeypatch)
+    newest = next(path for path in small.raw_files() if "/year=2024/" in str(path))
+    newest.write_bytes(b"")
+    small.bring()
+    assert len(small.batch_records()) == 1
+    assert verify.verify(small)[1] == []
+
+
+def test_a_run_that_fails_keeps_what_landed_before(small: RemoteLake, on: Machine) -> None:
+    with suppress(ZeroDivisionError), small.held(), small.writing(NOW):
+        land_reports(small, 2024)
+        raise ZeroDivisionError
+    on("two")
+    elsewhere = remote.at(small.name)
+    elsewhere.bring()
+    assert len(elsewhere.batch_records()) == 2
+
+
+def rot(path: Path) -> None:
+    """Change a byte, which no time and no size tells of."""
+    about = path.stat()
+    text = bytearray(path.read_bytes())
+    text[len(text) // 2] ^= 1
+    path.write_bytes(text)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+#: What may happen to a working copy, and whether its file's time and size tell.
+DAMAGES = {
+    "gone": (Path.unlink, True),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:-9]), True),
+    "changed": (lambda path: path.write_bytes(path.read_bytes()[:-9] + b"x" * 9), True),
+    "rotten": (rot, False),
+}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        *(("raw/**/*.parquet", damage) for damage in ("gone", "changed", "rotten")),
+        ("batches/*.json", "cut"),
+        *(("hydra.duckdb", damage) for damage in ("gone", "rotten")),
+    ],
+)
+def test_a_damaged_copy_is_brought_anew(
+    small: RemoteLake, on: Machine, damage: str, pattern: str
+) -> None:
+    on("two")
+    lake = remote.at(small.name)
+    lake.bring()
+    whole, rows = content(lake), database(lake)
+    hurt, tells = DAMAGES[damage]
+    hurt(next(lake.root.glob(pattern)))
+    if tells:
+        lake.bring()
+    else:
+        done(lake.name, "verify")
+    assert verify.verify(lake)[1] == []
+    assert content(lake) == whole
+    assert all(frame.equals(rows[name]) for name, frame in database(lake).items())
+
+
+def test_foreign_files_leave_the_copy_and_downloads_stay(small: RemoteLake) -> None:
+    foreign = [small.root / "raw" / "x.parquet", small.staging / "x" / "moves.json"]
+    kept = small.root / "downloads" / "paid.dbn.zst"
+    for path in (*foreign, kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    small.bring()
+    assert not any(path.exists() for path in foreign)
+    assert kept.exists()
+    with small.held():
+        pass
+    assert "downloads/paid.dbn.zst" not in stored(small.name).files
+
+
+def test_verify_names_what_the_store_lost(small: RemoteLake) -> None:
+    path, entry = next(iter(stored(small.name).files.items()))
+    small.store.delete([entry.key])
+    result = hydra(small.name, "verify")
+    assert result.exit_code == 2
+    assert result.output.startswith(f"{path}: {small.name}/{entry.key} is gone or cut\n")
+
+
+def test_repair_removes_what_killed_runs_left_after_a_day(
+    small: RemoteLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.store.write("raw/left.0-killed.parquet", b"x", None)
+    before = {key for key, *_ in small.store.list()}
+    assert done(small.name, "check --repair") == "nothing to set aside\n"
+    assert {key for key, *_ in small.store.list()} == before
+    monkeypatch.setattr(remote, "_GRACE", timedelta(0))
+    sleep(1)  # the store's clock has whole seconds
+    said = done(small.name, "check --repair")
+    assert said == "nothing to set aside\nremoved 1 objects that no run refers to\n"
+    assert before - {key for key, *_ in small.store.list()} == {"raw/left.0-killed.parquet"}
+    assert verify.verify(small)[1] == []
+
+
+def test_replaced_objects_stay_for_a_day(
+    small: RemoteLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stored(small.name).files["hydra.duckdb"].key
+    done(small.name, "-q build", LATER)
+    assert first in stored(small.name).gone
+    assert first in {key for key, *_ in small.store.list()}
+    monkeypatch.setattr(remote, "_GRACE", timedelta(0))
+    done(small.name, "-q build", LATER + timedelta(days=1))
+    assert first not in stored(small.name).gone
+    assert first not in {key for key, *_ in small.store.list()}
+
+
+def test_what_another_machine_sent_is_committed_unseen(small: RemoteLake, on: Machine) -> None:
+    """As a worker does: it reads what it needs, stages a file and sends it."""
+    staged, place = (
+        "staging/x/rows.parquet",
+        "derived/table=x/market=ZO/year=2025/month=01/x.parquet",
+    )
+    with small.held(whole=False):
+        on("worker")
+        worker = pickle.loads(pickle.dumps(small))
+        worker.bring(whole=False)
+        worker.fetch([worker.raw_files()[0]])
+        assert worker.has(worker.raw_files()[0])
+        (worker.root / staged).parent.mkdir(parents=True)
+        (worker.root / staged).write_bytes(b"of a worker")
+        sent = pickle.loads(pickle.dumps(worker.send([staged])))
+        small.adopt(sent)
+        assert (small.root / staged).stat().st_size == len(b"of a worker")
+        small.commit("x", {small.root / staged: small.root / place})
+        assert not small.has(small.root / place)
+    on("two")
+    lake = remote.at(small.name)
+    lake.bring()
+    assert (lake.root / place).read_bytes() == b"of a worker"
+
+
+def test_a_reader_beside_a_writer_on_this_machine_reads_what_is_there(small: RemoteLake) -> None:
+    with small.held(), small.writing(LATER):
+        land_reports(small, 2024)
+        assert "ZO" in done(small.name, "-q status")
+        reader = remote.at(small.name)
+        reader.bring()
+        assert len(reader.batch_records()) == 2
+    assert len(stored(small.name).files) > 10
+
+
+def test_a_lake_of_vendor_data_takes_no_sample_data_there(small: RemoteLake, on: Machine) -> None:
+    on("two")
+    before = stored(small.name)
+    result = hydra(small.name, "daily --source sample", LATER)
+    assert result.exit_code == 7
+    assert "holds vendor data and takes no sample data" in result.output
+    assert stored(small.name) == before
+
+
+def test_what_cannot_be_is_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in ("status", "build", "verify"):
+        result = hydra("s3://never-made/lake", words)
+        assert (result.exit_code, result.output.count("\n")) == (7, 1)
+        assert result.output.startswith("hydra: there is no bucket never-made for s3://never-mad")
+    result = hydra("ftp://bucket/lake", "status")
+    assert (result.exit_code, result.output.count("\n")) == (3, 1)
+    assert result.output.startswith("hydra: a lake cannot lie at ftp://…: give a folder, or an ad")
+    result = hydra(f"{bucket}/lake", "status")
+    assert (result.exit_code, result.output.count("\n")) == (3, 1)
+    assert "no database yet: run hydra daily" in result.output
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    result = hydra(f"{bucket}/lake", "build")
+    assert (result.exit_code, result.output.count("\n")) == (7, 1)
+    assert "the store cannot be reached: check the network and the endpoint" in result.output
+
+
+#: What the commands want beside the lake; those that have nothing to do with one are not here.
+WORDS = {
+    **dict.fromkeys(("hydra audit", "hydra build", "hydra check", "hydra compact"), ""),
+    **dict.fromkeys(("hydra derive", "hydra doctor", "hydra markets", "hydra report"), ""),
+    **dict.fromkeys(("hydra status", "hydra verify"), ""),
+    "hydra backfill": "--start 2024-01-01 --end 2024-01-02",
+    "hydra daily": "--source sample",
+    "hydra export": "features.daily_v1 -o x.csv",
+    "hydra land chain": "x.csv --format generic --market ZO",
+    "hydra land cot": "x.zip",
+    "hydra land dbn": "x.dbn",
+    "hydra publish": "postgresql:///x",
+    "hydra replay": "x --at 2024-01-01T00:00:00Z",
+    "hydra sql": "'select 1'",
+}
+ELSEWHERE = {
+    "hydra",
+    "hydra land",
+    *(f"hydra {n}" for n in ("catalog", "init", "release", "roots")),
+}
+
+
+@pytest.mark.parametrize("path", sorted({path for path, _ in commands()} - ELSEWHERE))
+def test_every_command_opens_the_lake_where_it_is(bucket: str, path: str) -> None:
+    result = hydra("s3://never-made/lake", f"{path.removeprefix('hydra ')} {WORDS[path]}")
+    assert result.exit_code == 7
+    assert result.output.startswith("hydra: there is no bucket never-made for s3://never-made/la")
+
+
+def test_settings_take_an_address(
+    small: RemoteLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hydra.toml").write_text(f'lake = "{small.name}"\n')
+    result = CliRunner().invoke(main, ["--settings", str(tmp_path / "hydra.toml"), "status"])
+    assert result.output.startswith(f"{small.name}: vendor data\n")
+
+
+def test_help_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_LAKE", "s3://never-made/lake")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert CliRunner().invoke(main, ["build", "--help"]).exit_code == 0
+    assert CliRunner().invoke(main, ["catalog", "surface_v1"]).exit_code == 0
+
+
+#: A landing in a process that is killed at one of its calls of the store, before it or after.
+KILLED = """
+import itertools, os, signal, sys
+from etl.cli import main
+from etl.commands import commands
+from etl.objects import Store
+
+at, after, *words = sys.argv[1:]
+calls = itertools.count(1)
+
+def killing(real):
+    def call(*given, **named):
+        number = next(calls)
+        if number == int(at) and after == "no":
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            return real(*given, **named)
+        finally:
+            if number == int(at):
+                os.kill(os.getpid(), signal.SIGKILL)
+    return call
+
+for name in ("read", "write", "upload", "download", "delete"):
+    setattr(Store, name, killing(getattr(Store, name)))
+main(words)
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "after"),
+    [(2, "yes"), (4, "no"), (9, "yes"), (21, "no"), (21, "yes"), (22, "no"), (24, "yes")],
+)
+def test_a_run_killed_at_any_call_leaves_the_old_lake_or_the_new_one(
+    small: RemoteLake, on: Machine, at: int, after: str, tmp_path: Path
+) -> None:
+    """Four calls take the lease and read the manifest, the 21st commits, the 24th is the last."""
+    (zipped,) = sample.fetch_cot(2025, 2025, NOW, tmp_path)
+    words = ["--now", LATER.isoformat(), "--lake", small.name, "land", "cot", str(zipped)]
+    before = stored(small.name)
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(at), after, *words], capture_output=True, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    now = stored(small.name)
+    assert (now == before) == ((at, after) < (21, "yes"))
+    on("two")
+    elsewhere = remote.at(small.name)
+    elsewhere.bring()
+    assert verify.verify(elsewhere)[1] == []
+    assert len(elsewhere.batch_records()) == (1 if now == before else 2)
+    on("one")
+    done(small.name, f"land cot {zipped}", LATER)
+    assert len(small.batch_records()) == 2
+    assert verify.verify(small)[1] == []
+    on("two")
+    elsewhere.bring()
+    assert content(elsewhere) == content(small)
