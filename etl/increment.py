@@ -12,7 +12,7 @@ the last database is not what its record says.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -166,11 +166,17 @@ def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str
         for batch in lake.batch_records()
         for file in batch["files"]
     }
+    merged = lake.merged()
+
+    def landed(paths: Iterable[str]) -> set[str]:
+        return {one for path in paths for one in merged.get(path, {}).get("landed", [path])}
+
     found = {}
     for market, then in record["inputs"]["markets"].items():
-        raw = {str(path.relative_to(lake.root)) for path in lake.raw_files(market=market)}
-        news = [known.get(path) for path in raw.difference(then["files"])]
-        is_told = raw.issuperset(then["files"]) and None not in news and market not in shifted
+        raw = landed(str(path.relative_to(lake.root)) for path in lake.raw_files(market=market))
+        shown = landed(then["files"])
+        news = [known.get(path) for path in raw - shown]
+        is_told = raw >= shown and None not in news and market not in shifted
         if is_told and then["code"] == lake.state(market).get("code"):
             instants = [*news, then["known_at"], record["built_at"]]
             found[market] = min(map(datetime.fromisoformat, instants))
