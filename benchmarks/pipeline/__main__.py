@@ -81,28 +81,35 @@ class Bench:
         """A market-year derived anew, beside the straightforward build of some of its sessions."""
         size = self.sizes[0]
         n_sessions = 2 if self.quick else 6
-        ours, theirs, answers = [], [], []
+        ours: list[Spent] = []
+        peers: dict[str, list[Result]] = {"european": [], "american": []}
         for _ in range(self.turns):
             self.child("forget", size)
             ours.append(self.hydra(size, "derive"))
-            theirs.append(self.child("straightforward", size, n_sessions))
-            answers.append(theirs[-1].answer)
+            for exercise, answers in peers.items():
+                answers.append(self.child("straightforward", size, n_sessions, exercise).answer)
         profile = self.child("profile_derive", size).answer
         self.hydra(size, "build")
-        ratios = [a["seconds_of_all"] / o.wall for o, a in zip(ours, answers, strict=True)]
-        return {
+        first = peers["american"][0]
+        found: Result = {
             "size": size.name,
-            "sessions": answers[0]["of"],
-            "sessions_timed": answers[0]["sessions"],
-            "wall": spread([one.wall for one in ours]),
-            "cpu": spread([one.cpu for one in ours]),
-            "peak_mb": spread([one.peak_mb for one in ours]),
-            "peer_wall": spread([answer["seconds_of_all"] for answer in answers]),
-            "peer_seconds_a_session": spread([a["seconds"] / a["sessions"] for a in answers]),
-            "ratio": spread(ratios),
+            "sessions": first["of"],
+            "sessions_timed": first["sessions"],
+            **{what: spread([getattr(one, what) for one in ours]) for what in _SPENT},
             "profile": profile,
             "differences": self.child("compare", size).answer,
         }
+        for exercise, answers in peers.items():
+            found[exercise] = {
+                what: {
+                    "seconds": spread([answer[what] for answer in answers]),
+                    "ratio": spread(
+                        [a[what] / getattr(o, what) for o, a in zip(ours, answers, strict=True)]
+                    ),
+                }
+                for what in ("wall", "cpu")
+            }
+        return found
 
     def daily(self) -> Result:
         """A session onto a month and onto years, in turns; then nothing; then no work at all."""

@@ -131,8 +131,8 @@ def _hydra(place: Place, now: datetime, *words: str) -> None:
     main(["-q", *at, *words], standalone_mode=False)
 
 
-def straightforward(folder: Path, size: Size, n_sessions: str) -> Answer:
-    """The peer's build of the first market's first sessions; its tables are left for comparison."""
+def straightforward(folder: Path, size: Size, n_sessions: str, exercise: str) -> Answer:
+    """The peer's build of sessions of the first market; its tables are left for comparison."""
     from benchmarks.pipeline.straightforward import build
 
     place = Place(folder, size)
@@ -145,15 +145,15 @@ def straightforward(folder: Path, size: Size, n_sessions: str) -> Answer:
     ]
     database = folder / "straightforward.sqlite"
     database.unlink(missing_ok=True)
-    built = build(place.lake.raw, market, chosen, database)
+    american = exercise == "american"
+    built = build(place.lake.raw, market, chosen, database, early_exercise=american)
     built.chain.to_parquet(folder / "peer-chain.parquet")
     built.moments.to_parquet(folder / "peer-moments.parquet")
     return {
         "sessions": built.sessions,
         "of": len(days),
-        "seconds_to_load": built.seconds_to_load,
-        "seconds": built.seconds,
-        "seconds_of_all": built.seconds_of(len(days)),
+        "wall": built.wall.of(len(days), built.sessions),
+        "cpu": built.cpu.of(len(days), built.sessions),
     }
 
 
