@@ -84,7 +84,7 @@ def compact(lake: Lake, now: datetime, markets: Collection[str] = ()) -> Compact
     moves: dict[Path, Path] = {}
     files: list[dict[str, Any]] = []
     try:
-        landed = {f["path"]: f["landed"] for r in lake.compaction_records() for f in r["files"]}
+        landed = {path: file["landed"] for path, file in lake.merged().items()}
         for number, paths in enumerate(chosen):
             staged = staging / f"{number}.parquet"
             files.append(_merge(lake, paths, staged, at, landed))

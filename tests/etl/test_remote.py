@@ -160,6 +160,12 @@ def test_a_daily_there_is_a_daily_on_disk_from_whatever_machine(
     assert any(path.startswith("raw/") for path in after.keys() - kept)
     with etl.open_lake(there) as lake:
         assert lake.features_at("HE", NOW).height > 50
+    on("two")
+    for place in (there, here):
+        done(place, "compact", NOW + timedelta(days=60))
+    on("one")
+    assert_same(there, here)
+    assert any("/merged-" in path for path in stored(there).files)
     files = [path for path in (tmp_path / "machines").rglob("*") if path.is_file()]
     assert not any(SECRET_KEY.encode() in path.read_bytes() for path in files)
     store = Store(Address.parse(there))
