@@ -884,7 +884,7 @@ def verify(obj: dict[str, Any], file_format: str) -> None:
 
 @main.command()
 @_MARKET
-@click.pass_obj
+@_writes(whole=False)
 def compact(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
     """Merge the small raw files of closed months into one a dataset, market and month.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -33,8 +34,9 @@ from etl.schemas import COT_DATASETS, DATASETS
 from etl.stored import Months
 from etl.windows import Span
 
-#: Sessions of one task: enough to fill mathlib's batches, few enough to bound memory.
-MOST_SESSIONS = 64
+#: Sessions of one task and raw rows of options in its months: enough to fill mathlib's batches,
+#: few enough to bound memory; a month of more is a task of its own.
+MOST_SESSIONS, MOST_ROWS = 64, 150_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -116,6 +118,7 @@ def derive_markets(
             progress(f"{ended.task}: failed: {_reason(ended.error)}")
         else:
             plan.made.append(ended.result)
+            lake.adopt(ended.result.sent)
             if len(tasks) > 1:
                 progress(f"{ended.task}: derived, {done:,} of {sessions:,} sessions done")
         if len(plan.made) + len(plan.failed) == len(plan.tasks):
@@ -179,9 +182,8 @@ def _plan(lake: Lake, market: Market, now: datetime) -> _Plan:
     }
     sessions = {date.fromisoformat(day) for day in months.state.get("failed") or ()}
     sessions |= _affected(lake, market, spans, done, months.state.get("known_at"), now)
-    tasks = [
-        _task(lake, market, tuple(part), spans, months, now) for part in _parts(sorted(sessions))
-    ]
+    parts = _parts(sorted(sessions), _rows(spans))
+    tasks = [_task(lake, market, tuple(part), spans, months, now) for part in parts]
     state = {
         "code": code,
         "known_at": now.isoformat(),
@@ -242,17 +244,29 @@ def _days(connection: duckdb.DuckDBPyConnection, select: str) -> set[date]:
     return {day for (day,) in connection.sql(select).fetchall()}
 
 
-def _parts(sessions: Sequence[date]) -> Iterator[list[date]]:
-    """Runs of whole months that follow on each other, of at most ``MOST_SESSIONS`` sessions."""
+def _rows(spans: Mapping[str, Mapping[str, Span]]) -> Counter[date]:
+    """How many raw rows of options lie in the folders of each month, by its first day."""
+    rows: Counter[date] = Counter()
+    for dataset in ("option_quote", "option_stat"):
+        for name, span in spans[dataset].items():
+            rows[month_of(Path(name))] += span.rows
+    return rows
+
+
+def _parts(sessions: Sequence[date], rows: Mapping[date, int]) -> Iterator[list[date]]:
+    """Runs of whole months that follow on each other, as long as a task may be."""
     part: list[date] = []
-    last = 0
-    for number, days in groupby(sessions, key=lambda day: 12 * day.year + day.month):
-        month = list(days)
-        if part and (number != last + 1 or len(part) + len(month) > MOST_SESSIONS):
+    held, last = 0, date.min
+    for month, days in groupby(sessions, key=lambda day: day.replace(day=1)):
+        found = list(days)
+        follows = last < month <= last + timedelta(days=31)
+        fits = len(part) + len(found) <= MOST_SESSIONS and held + rows[month] <= MOST_ROWS
+        if part and not (follows and fits):
             yield part
-            part = []
-        part += month
-        last = number
+            part, held = [], 0
+        part += found
+        held += rows[month]
+        last = month
     if part:
         yield part
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 from uuid import uuid4
 
 import duckdb
@@ -59,6 +60,7 @@ class Made:
 
     files: tuple[Staged, ...]
     rows: int  # that its sessions gave, all tables together
+    sent: Mapping[str, Any]  # what the lake takes the files from, where that is not this machine
 
 
 def window(sessions: tuple[date, ...]) -> tuple[datetime, datetime]:
@@ -74,8 +76,10 @@ def compute(task: Task, share: int) -> Made:
     ----------
     share : how many tasks share the machine
     """
-    task.lake.fetch(task.lake.root / path for path in task.reads)
-    spill = task.lake.staging / f"spill-{uuid4().hex[:8]}"
+    lake = task.lake
+    lake.bring(whole=False)
+    lake.fetch(lake.root / path for path in task.reads)
+    spill = lake.staging / f"spill-{uuid4().hex[:8]}"
     connection = engine.connect(spill=spill, share=share)
     files: list[Staged] = []
     count = 0
@@ -91,7 +95,7 @@ def compute(task: Task, share: int) -> Made:
             _forget(connection, features[: number + 1], features[number + 1 :])
     finally:
         connection.close()
-    return Made(tuple(files), count)
+    return Made(tuple(files), count, lake.send(staged.path for staged in files))
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, task: Task) -> None:

@@ -301,12 +301,12 @@ def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None
 def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str, datetime]:
     """Since when a market's rows may be others than in the last database."""
     known = {path: file.get("first_available_at") for path, file in _landed(lake).items()}
-    merged = {f["path"]: f["landed"] for r in lake.compaction_records() for f in r["files"]}
+    merged = lake.merged()
     found = {}
     for market, then in record["inputs"]["markets"].items():
         paths = [str(path.relative_to(lake.root)) for path in lake.raw_files(market=market)]
         raw, seen = (
-            {one for path in each for one in merged.get(path, [path])}
+            {one for path in each for one in merged.get(path, {}).get("landed", [path])}
             for each in (paths, then["files"])
         )
         news = [known.get(path) for path in raw - seen]

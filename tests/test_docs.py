@@ -42,6 +42,7 @@ ELSEWHERE = {
     "pip install": "changes the environment",
     "git ": "changes the checkout",
     "systemctl": "needs root",
+    "hydra derive --engine dask": "needs workers: tests/etl/test_engines.py",
     "hydra release": "changes the checkout: tests/etl/test_release.py",
     "hydra backfill": "needs a vendor: tests/etl/test_vendors_end_to_end.py",
     "hydra roots": "needs a vendor: tests/etl/test_cli_vendors.py",

@@ -25,7 +25,7 @@ from etl.derive_task import Made, Task, compute
 from etl.engines import Engine, InProcess, Outcome
 from etl.engines.pool import Pool
 from etl.errors import BadInput, TaskFailed
-from etl.lake import Lake
+from etl.lake import Lake, lake_at
 from etl.market import markets
 from etl.sources import sample
 from etl.verify import verify
@@ -44,11 +44,15 @@ SECONDS = 60  # that a test waits for what takes one
 def landed(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     folder = tmp_path_factory.mktemp("landed")
     lake = Lake(folder / "lake")
+    land(lake, folder)
+    return lake
+
+
+def land(lake: Lake, folder: Path) -> None:
     with lake.writing(NOW):
         for start, until in SPANS:
             files = sample.fetch(ZO, start, until, folder)
             list(jobs.land_dbn(lake, {"ZO": ZO}, files, NOW, "sample"))
-    return lake
 
 
 @pytest.fixture
@@ -117,6 +121,39 @@ def test_tasks_of_a_month_on_any_engine_give_what_one_task_gives(
     assert verify(lake)[1] == []
     assert not list(lake.staging.iterdir())
     assert run(lake, engine).sessions == 0
+
+
+def test_workers_elsewhere_derive_a_lake_in_an_object_store(
+    bucket: str, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them, on a machine with a working copy of its own; one is killed on the way."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "theirs"))
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(host="127.0.0.1", memory_limit=0, **options) as workers:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "ours"))
+        lake = lake_at(f"{bucket}/lake")
+        with lake.held(whole=False):
+            land(lake, tmp_path)
+        mark = workers_copy(tmp_path / "theirs", lake) / "mark"
+        monkeypatch.setattr(module, "compute", lost_once)
+        killer = kill_when_marked(mark)
+        with lake.held(whole=False), engines.opened("dask", workers.scheduler_address) as engine:
+            run(lake, engine)
+        killer.join()
+    assert mark.exists()
+    assert tables(lake) == whole
+    assert not any(lake.has(lake.root / path) for path in whole)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "third"))
+    third = lake_at(f"{bucket}/lake")
+    third.bring()
+    assert verify(third)[1] == []
+    assert tables(third) == whole
+
+
+def workers_copy(cache: Path, lake: Lake) -> Path:
+    """The folder in which a worker with that cache has its copy of a lake."""
+    return cache / "hydra" / lake.root.parent.name
 
 
 def lost_once(task: Task, share: int) -> Made:
