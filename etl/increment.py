@@ -104,7 +104,8 @@ def _about(lake: Lake, markets: Mapping[str, Market]) -> str:
 def _code() -> str:
     """One hash of all that decides what a database holds, beside the lake's files."""
     digest = hashlib.sha256(duckdb.__version__.encode())
-    for folder, pattern in ((sqlfiles.root(), "*.sql"), (Path(__file__).parent, "*.py")):
+    here = Path(__file__).parent
+    for folder, pattern in ((sqlfiles.root(), "*.sql"), (here, "*.py"), (here, "*.toml")):
         for path in sorted(folder.rglob(pattern)):
             digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class Steps:
 
     def __init__(self, lake: Lake, since: list[dict[str, datetime]]) -> None:
         self.lake = lake
+        self.markets = dict(MARKETS)
         self.now = FIRST + 4 * DAY
         self._since = since
 
@@ -61,12 +63,12 @@ class Steps:
             work()
             for code in self.lake.markets():
                 derive(self.lake, MARKETS[code], self.now)
-            build(self.lake, dict(MARKETS), self.now)
+            build(self.lake, self.markets, self.now)
         since = self._since[-1][codes]
         built = rows(self.lake)
         forget(self.lake)
         with self.lake.writing(self.now):
-            build(self.lake, dict(MARKETS), self.now)
+            build(self.lake, self.markets, self.now)
         assert set(self._since[-1].values()) == {NEVER}
         anew = rows(self.lake)
         assert built.keys() == anew.keys()
@@ -158,7 +160,7 @@ def test_days_before_the_first_are_a_new_beginning(steps: Steps, tmp_path: Path)
     assert steps.step(lambda: steps.land(files)) == NEVER
 
 
-@pytest.mark.parametrize("wrong", ["code", "database", "record", "raw", "no record"])
+@pytest.mark.parametrize("wrong", ["code", "database", "record", "raw", "no record", "threshold"])
 def test_what_cannot_be_told_is_made_anew(
     steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
@@ -172,6 +174,9 @@ def test_what_cannot_be_told_is_made_anew(
             lake.database.write_bytes(lake.database.read_bytes()[:-9])
         if wrong == "record":
             lake.database_record.write_text(lake.database_record.read_text()[:-9])
+        if wrong == "threshold":
+            quality = {**MARKETS["ZO"].quality, "drift_index": 0.01}
+            steps.markets["ZO"] = replace(MARKETS["ZO"], quality=quality)
         if wrong == "no record":
             lake.database_record.unlink()
         if wrong == "raw":
