@@ -70,8 +70,11 @@ def lake(size: Size) -> duckdb.DuckDBPyConnection:
     revised, up to thirty days later.
     """
     connection = engine.connect()
-    for schema in ("raw", "features"):
+    for schema in ("raw", "features", "standing"):
         connection.execute(f"create schema {schema}")
+    (known,) = [file for file in sqlfiles.features() if file.name == "known_v1"]
+    for schema in ("standing", "features"):  # nothing of it stands, and all of it is made later
+        engine.create_as(connection, f"{schema}.{known.name}", engine.no_row(known))
     chosen = list(markets().values())[: size.markets]
     engine.create_reference(connection, chosen, _FIRST, _LAST)
     for name, file in (("features", "feature_list"), ("clock", "clock")):
@@ -82,8 +85,7 @@ def lake(size: Size) -> duckdb.DuckDBPyConnection:
     engine.create_table(connection, "spine", _spine(connection, long, size, dice))
     about = {"built_at": [datetime(_LAST.year + 1, 1, 1, tzinfo=UTC)], "origin": ["sample"]}
     engine.create_table(connection, "meta.builds", pl.DataFrame(about))
-    names = "select feature_name from meta.features order by feature_number"
-    connection.execute(f"create type feature as enum ({names})")
+    engine.create_name_type(connection)
     for name in ("answers_at", "features_as_of"):
         connection.execute(sqlfiles.text(f"macros/{name}.sql"))
     return connection

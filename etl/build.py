@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -23,10 +24,13 @@ from etl.increment import Increment, inputs
 from etl.lake import Lake, fingerprint, make_folder, sync_file, write_whole
 from etl.market import Market
 from etl.schemas import DATASETS, UTC
-from etl.stored import derived_files
+from etl.stored import derived_tables
 
 #: Every DuckDB 1.x client reads this; the engine's own default would lock older ones out.
 STORAGE_VERSION = "v1.0.0"
+
+#: A source of which nothing is as new as what is looked at stays what it was.
+_OLDER_SOURCE = "(market, source) not in (select (market, source) from build.news)"
 
 
 def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
@@ -48,16 +52,23 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     made, record = folder / lake.database.name, folder / lake.database_record.name
     try:
         make_folder(folder)
-        rows = _build(lake, markets, now, made)
+        built_of = inputs(lake, markets)
+        rows = _build(lake, markets, now, made, built_of)
         sync_file(made)
         about = {"built_at": now.isoformat(), "rows": rows, **fingerprint(made)}
     except OSError as error:
         raise LakeError(f"cannot write {lake.database}: {error.strerror}") from error
-    write_whole(record, json.dumps({**about, "inputs": inputs(lake)}, indent=1) + "\n")
+    write_whole(record, json.dumps({**about, "inputs": built_of}, indent=1) + "\n")
     lake.commit("build", {made: lake.database, record: lake.database_record})
 
 
-def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) -> dict[str, int]:
+def _build(
+    lake: Lake,
+    markets: dict[str, Market],
+    now: datetime,
+    path: Path,
+    built_of: Mapping[str, Any],
+) -> dict[str, int]:
     """Fill the file at ``path``, and return how many rows each of its tables has."""
     connection = engine.connect(spill=lake.spill)
     try:
@@ -69,12 +80,17 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
             _reference(connection, lake, markets, now)
             raw = {name: engine.shown(lake.root, lake.raw_files(name)) for name in DATASETS}
             engine.create_raw_views(connection, raw)
+            derived = derived_tables(lake)
             for file in sqlfiles.stage("derive"):
-                files = engine.shown(lake.root, derived_files(lake, file.name))
+                files = engine.shown(lake.root, derived[file.name])
                 engine.create_derived_view(connection, file, files)
-        increment = Increment(connection, lake)
+        increment = Increment(connection, lake, built_of)
         for file in sqlfiles.stage("build"):
             increment.fill(file)
+        increment.keep("held", 0, "session_date < looked_at_from")
+        increment.keep("sources", 100, _OLDER_SOURCE)
+        _macros(connection)  # the checks ask them
+        checks.keep(lake, checks.run(connection, now, increment, _last_run(lake)), now)
         increment.close()
         with _writing(connection):
             note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
@@ -84,11 +100,10 @@ def _build(lake: Lake, markets: dict[str, Market], now: datetime, path: Path) ->
             for base, file in _newest().items():
                 connection.execute(f"create view features.{base} as from features.{file.name}")
                 _comment(connection, "view", base, file, note)
-            for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
-                connection.execute(macro.read_text(encoding="utf-8"))
+            _macros(connection)
             freshness = "from freshness_at((select built_at from meta.builds))"
             engine.create_as(connection, "quality.freshness", freshness)
-            _checks(connection, lake, now)
+            _checks(connection, lake)
             rows = _row_counts(connection)
         connection.execute("detach hydra")
     finally:
@@ -104,6 +119,11 @@ def _writing(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     yield
     connection.execute("commit")
     connection.execute("use memory")
+
+
+def _macros(connection: duckdb.DuckDBPyConnection) -> None:
+    for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
+        connection.execute(macro.read_text(encoding="utf-8"))
 
 
 def _row_counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -171,9 +191,17 @@ def _newest() -> dict[str, sqlfiles.SqlFile]:
     return {file.base: file for file in sorted(sqlfiles.features(), key=lambda f: f.version)}
 
 
-def _checks(connection: duckdb.DuckDBPyConnection, lake: Lake, now: datetime) -> None:
-    """Run the checks, and show what this and every earlier run of them found."""
-    checks.keep(lake, checks.run(connection, now), now)
+def _last_run(lake: Lake) -> pl.DataFrame | None:
+    """What the last build's run of the checks found, if that can be read."""
+    try:
+        built_at = lake.built_at()
+        return None if built_at is None else checks.kept(lake, built_at)
+    except (LakeError, OSError, pl.exceptions.PolarsError):
+        return None
+
+
+def _checks(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Show what every run of the checks found."""
     files = engine.quoted(f"{engine.literal(lake.checks)}/*.parquet")
     scan = f"from read_parquet({files})"
     connection.execute(f"create view quality.recorded as {scan}")

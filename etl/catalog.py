@@ -134,13 +134,16 @@ def _facts(file: sqlfiles.SqlFile) -> list[tuple[str, str]]:
     status = f"version {file.version}, {file.status}, made by {file.stage}"
     if file.superseded_until:
         status += f", superseded: stays until {file.superseded_until}"
-    return [
+    facts = [
         ("grain", file.fields["grain"]),
         ("time", file.fields["time"]),
         ("sources", file.fields["sources"]),
         ("max age", file.fields["max_age"]),
         ("version", status),
     ]
+    if look_back := file.fields.get("look_back"):
+        facts.insert(3, ("look back", look_back))
+    return facts
 
 
 def _said(facts: Iterable[tuple[str, str]]) -> list[str]:

@@ -431,11 +431,16 @@ def daily(
                 failed = error
         lake.publish()  # what was paid for is there, whatever comes of the rest
         _derive(obj, (), engine, scheduler)
-        _build(obj)
-    findings = checks.findings(checks.kept(lake, now))
+        is_new = not _is_all_there(obj)
+        if is_new:
+            _build(obj)
+        findings = checks.findings(checks.kept(lake, lake.built_at() or now))
     _tell_findings(findings)
-    _export_daily(lake)
-    _report(obj, lake.report, None)
+    if is_new:
+        _export_daily(lake)
+        _report(obj, lake.report, None)
+    else:
+        logger.info(f"nothing new: {lake.database}, exports and {lake.report} stay as they are")
     _summary(obj)
     if "error" in findings["severity"]:
         logger.warning("the checks found errors: hydra check lists them")
@@ -879,7 +884,7 @@ def verify(obj: dict[str, Any], file_format: str) -> None:
 
 @main.command()
 @_MARKET
-@click.pass_obj
+@_writes(whole=False)
 def compact(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
     """Merge the small raw files of closed months into one a dataset, market and month.
 
@@ -1076,6 +1081,26 @@ def publish(obj: dict[str, Any], url: str, views: tuple[str, ...], schema: str) 
         click.echo(f"{done.view}: {counts}{_note(obj['lake'])}")
 
 
+def _is_all_there(obj: dict[str, Any]) -> bool:
+    """Whether all that a daily run makes is there and says what it would say now."""
+    from etl import checks
+    from etl.increment import stands
+
+    lake = obj["lake"]
+    made = [lake.report, *_exports(lake).values()]
+    if not lake.database.exists() or not checks.is_kept(lake, lake.built_at()):
+        return False
+    built = lake.database.stat().st_mtime
+    is_newer = all(path.exists() and path.stat().st_mtime >= built for path in made)
+    return is_newer and stands(lake, obj["markets"](), obj["now"])
+
+
+def _exports(lake: Lake) -> dict[str, Path]:
+    """Format → the file that a daily run exports."""
+    name = "sample_daily_v1" if lake.origin == "sample" else "daily_v1"
+    return {kind: lake.root / "exports" / f"{name}.{kind}" for kind in ("csv", "parquet")}
+
+
 def _note(lake: Lake) -> str:
     """What ends a line about data that is synthetic."""
     return f"; {_SAMPLE_NOTE}" if lake.origin == "sample" else ""
@@ -1084,9 +1109,7 @@ def _note(lake: Lake) -> str:
 def _export_daily(lake: Lake) -> None:
     from etl.export import export as export_view
 
-    for file_format in ("csv", "parquet"):
-        name = "sample_daily_v1" if lake.origin == "sample" else "daily_v1"
-        target = lake.root / "exports" / f"{name}.{file_format}"
+    for file_format, target in _exports(lake).items():
         export_view(lake.database, "features.daily_v1", file_format, target)
     logger.info(f"exported features.daily_v1 to {target.parent}")
 

@@ -84,7 +84,7 @@ def compact(lake: Lake, now: datetime, markets: Collection[str] = ()) -> Compact
     moves: dict[Path, Path] = {}
     files: list[dict[str, Any]] = []
     try:
-        landed = {f["path"]: f["landed"] for r in lake.compaction_records() for f in r["files"]}
+        landed = {path: file["landed"] for path, file in lake.merged().items()}
         for number, paths in enumerate(chosen):
             staged = staging / f"{number}.parquet"
             files.append(_merge(lake, paths, staged, at, landed))
@@ -151,6 +151,7 @@ def _merge(
 
     ``landed`` are the files that each one merged before stands for.
     """
+    lake.fetch(paths)
     rows = pl.concat(pl.read_parquet(path, hive_partitioning=False, glob=False) for path in paths)
     rows = rows.sort("available_at", maintain_order=True)
     about = write_rows(staged, rows)
@@ -211,6 +212,7 @@ def _superseded(lake: Lake, now: datetime, codes: Collection[str]) -> list[Path]
             for path in sorted(folder.glob("*.parquet"))
             if path != held and landed_at(path) <= landed_at(held)
         ]
+        lake.fetch([held] if old else [])
         if old and fingerprint(held)["sha256"] != file["sha256"]:
             raise LakeError(f"{held}: has changed since it was written: hydra verify")
         found += old

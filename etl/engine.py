@@ -72,8 +72,13 @@ def shown(root: Path, paths: Sequence[Path]) -> list[str]:
 
 
 def literal(folder: Path) -> str:
-    """A folder's path in a glob: DuckDB reads [, * and ? of it as patterns unless bracketed."""
-    return re.sub(r"([\[*?])", r"[\1]", str(folder.resolve()))
+    """A folder's path in a glob."""
+    return escaped(str(folder.resolve()))
+
+
+def escaped(path: str) -> str:
+    """A path as part of a glob: DuckDB reads [, * and ? of it as patterns unless bracketed."""
+    return re.sub(r"([\[*?])", r"[\1]", path)
 
 
 def quoted(text: str | Path) -> str:
@@ -121,7 +126,7 @@ def create_feature(
     rows = file.body
     if since:
         joined = f"({rows}\n) as body join build.since using (market)"
-        rows = f"select * exclude (since) from {joined} where {since}"
+        rows = f"select * exclude (since, looked_at_from) from {joined} where {since}"
     create_as(connection, table, rows)
     about = connection.sql(f"describe {table}").fetchall()
     given = [(name, kind) for name, kind, *_ in about]

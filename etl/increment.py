@@ -12,8 +12,10 @@ the last database is not what its record says.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +25,80 @@ import polars as pl
 from etl import engine, records, sqlfiles
 from etl.errors import LakeError
 from etl.lake import Lake, fingerprint, month_of
+from etl.market import Market
+from etl.schemas import COT_DATASETS, DATASETS
 from etl.schemas import UTC as UTC_TYPE
-from etl.stored import derived_files
+from etl.stored import derived_tables
 
-__all__ = ["NEVER", "Increment", "inputs"]
+__all__ = ["NEVER", "Increment", "inputs", "stands"]
 
 #: Before every row: nothing of the market is taken over.
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
-_SINCE = {"market": pl.String(), "since": UTC_TYPE}
+#: A settlement is corrected for 45 days: what is checked of older sessions does not change.
+_CORRECTED = timedelta(days=50)
+
+#: The first row of a session is known no longer before its date.
+_BEFORE = timedelta(days=5)
+
+_OWN = "since, looked_at_from"
+_SINCE = {"market": pl.String(), "since": UTC_TYPE, "looked_at_from": pl.Date()}
 
 
-def inputs(lake: Lake) -> dict[str, Any]:
+def inputs(lake: Lake, markets: Mapping[str, Market]) -> dict[str, Any]:
     """What a build is made of, which its record keeps for the next one to compare."""
-    names = ("code", "known_at", "files")
-    states = {market: lake.state(market) for market in lake.markets()}
-    markets = {m: {name: state[name] for name in names} for m, state in states.items() if state}
-    return {"code": _code(), "origin": lake.origin, "markets": markets}
+    return {
+        "code": _code(),
+        "origin": lake.origin,
+        "about": _about(lake, markets),
+        "markets": {m: _derivation(state) for m in lake.markets() if (state := lake.state(m))},
+    }
+
+
+def stands(lake: Lake, markets: Mapping[str, Market], now: datetime) -> bool:
+    """Whether a build at an instant would make what the last one made, but for the instant.
+
+    Nothing has landed since or was derived anew, no session and no release has passed, and no
+    day has ended, for which a check may wait.
+    """
+    made = inputs(lake, markets)
+    record = _usable_record(lake, made)
+    if record is None or not _is_same(made, record["inputs"]):
+        return False
+    connection = engine.connect(str(lake.database), read_only=True)
+    try:
+        connection.execute(f"set variable run_at = timestamptz '{now.isoformat()}'")
+        return not connection.sql(sqlfiles.text("build/passed.sql")).fetchall()
+    finally:
+        connection.close()
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two builds are made of the same, whenever it was looked for something newer."""
+    without = [
+        {**made, "markets": {m: {**each, "known_at": None} for m, each in made["markets"].items()}}
+        for made in (one, other)
+    ]
+    return without[0] == without[1]
+
+
+def _derivation(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What is derived of a market, and from what."""
+    derived = hashlib.sha256("\n".join(sorted(state["tables"])).encode()).hexdigest()
+    about = {name: state[name] for name in ("code", "known_at", "files")}
+    return {**about, "derived": derived, "failed": state.get("failed") or []}
+
+
+def _about(lake: Lake, markets: Mapping[str, Market]) -> str:
+    """One hash of what is said about the data: the markets' files, and what vendors said."""
+    digest = hashlib.sha256()
+    for code in [code for code in lake.markets() if code in markets]:
+        digest.update(json.dumps(asdict(markets[code]), sort_keys=True, default=str).encode())
+    for path in sorted(lake.batches.glob("*.json")):
+        digest.update(path.name.encode())
+    for path in sorted((lake.root / "reach").glob("*.json")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _code() -> str:
@@ -61,13 +120,16 @@ class Increment:
     Parameters
     ----------
     connection : with the new database attached as ``hydra``, its ``meta`` and ``raw`` committed
+    made : ``inputs`` of the new database
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, lake: Lake, made: Mapping[str, Any]
+    ) -> None:
         self._connection = connection
         self._lake = lake
         self.since = dict.fromkeys(lake.markets(), NEVER)
-        if (record := _usable_record(lake)) is not None:
+        if (record := _usable_record(lake, made)) is not None:
             connection.execute(f"attach {engine.quoted(lake.database)} as last (read_only)")
             shifted = connection.sql(sqlfiles.text("build/shifted.sql")).fetchall()
             self.since |= _since(lake, record, {market for (market,) in shifted})
@@ -77,8 +139,32 @@ class Increment:
         for schema, name in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
             connection.execute(f"create view memory.{schema}.{name} as from hydra.{schema}.{name}")
         engine.create_name_type(connection)
-        rows = pl.DataFrame(list(self.since.items()), _SINCE, orient="row")
-        engine.create_table(connection, "memory.build.since", rows)
+        rows = [
+            (market, since, self.looked_at_from(market)) for market, since in self.since.items()
+        ]
+        engine.create_table(
+            connection, "memory.build.since", pl.DataFrame(rows, _SINCE, orient="row")
+        )
+        self._derived = derived_tables(lake)
+        self._days: int | None = -1  # what is shown; nothing is yet
+        landed = _landed(lake)
+        self._last_known = {path: file.get("last_available_at") for path, file in landed.items()}
+
+    def looked_at_from(self, market: str) -> date:
+        """From which session on the checks look at a market: what they found before stands."""
+        since = self.since[market]
+        return since.date() if since == NEVER else (since - _CORRECTED).date()
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether anything of the last database stands."""
+        return self._bound
+
+    def looked_at(self) -> pl.DataFrame:
+        """From which session on each market is looked at."""
+        rows = [(market, self.looked_at_from(market)) for market in self.since]
+        schema = {"market": pl.String(), "looked_at_from": pl.Date()}
+        return pl.DataFrame(rows, schema, orient="row")
 
     def close(self) -> None:
         """Let the last database go."""
@@ -102,11 +188,8 @@ class Increment:
             self._connection.execute(f"create or replace view {stands} as {engine.no_row(file)}")
             engine.create_feature(self._connection, file, place)
             return
-        self._connection.execute(
-            f"create or replace view {stands} as select * exclude (since) "
-            f"from last.features.{file.name} join build.since using (market) "
-            f"where {file.known_at} < since"
-        )
+        standing = self._standing(f"last.features.{file.name}", f"{file.known_at} < since")
+        self._connection.execute(f"create or replace view {stands} as {standing}")
         engine.create_feature(self._connection, file, "build.news", f"{file.known_at} >= since")
         self._connection.execute("begin")
         self._connection.execute(f"create table {place} as from build.news limit 0")
@@ -117,6 +200,65 @@ class Increment:
         self._connection.execute("commit")
         self._connection.execute("drop table build.news")
 
+    def keep(self, name: str, days: int, stands: str) -> None:
+        """Make a table of ``meta``: the rows of its file, and those of the last one that stand.
+
+        Parameters
+        ----------
+        name : of the table, and of its file below ``sql/build``
+        days : how far back the file looks from the first session that is looked at
+        stands : which rows of the last table stand, in SQL
+        """
+        self.show_all(days)
+        engine.create_as(self._connection, "build.news", sqlfiles.text(f"build/{name}.sql"))
+        if self._bound:
+            rows = self._standing(f"last.meta.{name}", stands)
+            self._connection.execute(f"insert into build.news {rows}").fetchall()
+        engine.create_as(self._connection, f"hydra.meta.{name}", "from build.news order by all")
+        self._connection.execute("drop table build.news")
+        self._connection.execute(f"create view memory.meta.{name} as from hydra.meta.{name}")
+
+    def show_all(self, days: int | None) -> None:
+        """Show all that is raw or a feature from so many days before what is looked at on.
+
+        ``None`` is all of it, as is any number where nothing of the last database stands.
+        """
+        days = days if self._bound else None
+        if days == self._days:
+            return
+        self._days = days
+        look_back = None if days is None else sqlfiles.LookBack(days + _CORRECTED.days, ())
+        for file in sqlfiles.features():
+            self.show(f"features.{file.name}", look_back)
+        if look_back is not None:
+            engine.create_raw_views(self._connection, self._raw_files(look_back.days))
+            return
+        for dataset in DATASETS:
+            rows = f"from hydra.raw.{dataset}"
+            self._connection.execute(f"create or replace view memory.raw.{dataset} as {rows}")
+
+    def _raw_files(self, days: int) -> dict[str, list[str]]:
+        """Dataset → the files with rows known from so many days before ``since`` on."""
+        found: dict[str, list[str]] = {}
+        for dataset in DATASETS:
+            paths = self._lake.raw_files(dataset)  # reports are few, and what is new may be old
+            if dataset not in COT_DATASETS:
+                paths = [path for path in paths if self._is_new(path, days)]
+            found[dataset] = engine.shown(self._lake.root, paths)
+        return found
+
+    def _is_new(self, path: Path, days: int) -> bool:
+        last = self._last_known.get(str(path.relative_to(self._lake.root)))
+        since = self.since[path.parts[-4].removeprefix("market=")]
+        if last is None or since == NEVER:
+            return True
+        return datetime.fromisoformat(last) >= since - timedelta(days=days)
+
+    def _standing(self, table: str, condition: str) -> str:
+        """A SELECT of the rows of the last database that stand."""
+        rows = f"from {table} join build.since using (market)"
+        return f"select * exclude ({_OWN}) {rows} where since > '{NEVER}' and {condition}"
+
     def show(self, source: str, look_back: sqlfiles.LookBack | None) -> None:
         """Let a feature's name stand for as much of it as is looked back on; ``None`` is all."""
         file = next(
@@ -126,15 +268,13 @@ class Increment:
             return
         days = None if look_back is None or source in look_back.whole else look_back.days
         if file.stage == "derive":
-            files = [
-                path for path in derived_files(self._lake, file.name) if self._reaches(path, days)
-            ]
+            files = [path for path in self._derived[file.name] if self._reaches(path, days)]
             engine.create_derived_view(self._connection, file, engine.shown(self._lake.root, files))
             return
         rows = f"from hydra.{source}"
         if days is not None:
             rows = (
-                f"select * exclude (since) {rows} join build.since using (market) "
+                f"select * exclude ({_OWN}) {rows} join build.since using (market) "
                 f"where {file.known_at} >= since - interval {days} days"
             )
         self._connection.execute(f"create or replace view memory.{source} as {rows}")
@@ -147,12 +287,11 @@ class Increment:
         return month_of(path) >= (since - timedelta(days=days)).date().replace(day=1)
 
 
-def _usable_record(lake: Lake) -> dict[str, Any] | None:
+def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record of the last database, if the one is of this code and the other is as it says."""
     try:
         record: dict[str, Any] = records.read(lake.database_record, records.BUILT)
-        now, then = inputs(lake), record["inputs"]
-        if (now["code"], now["origin"]) != (then["code"], then["origin"]):
+        if any(record["inputs"][name] != made[name] for name in ("code", "origin")):
             return None
         return record if fingerprint(lake.database)["sha256"] == record["sha256"] else None
     except (LakeError, OSError):
@@ -161,17 +300,26 @@ def _usable_record(lake: Lake) -> dict[str, Any] | None:
 
 def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str, datetime]:
     """Since when a market's rows may be others than in the last database."""
-    known: dict[str, str | None] = {
-        file["path"]: file.get("first_available_at")
-        for batch in lake.batch_records()
-        for file in batch["files"]
-    }
+    known = {path: file.get("first_available_at") for path, file in _landed(lake).items()}
+    merged = lake.merged()
     found = {}
     for market, then in record["inputs"]["markets"].items():
-        raw = {str(path.relative_to(lake.root)) for path in lake.raw_files(market=market)}
-        news = [known.get(path) for path in raw.difference(then["files"])]
-        is_told = raw.issuperset(then["files"]) and None not in news and market not in shifted
+        paths = [str(path.relative_to(lake.root)) for path in lake.raw_files(market=market)]
+        raw, seen = (
+            {one for path in each for one in merged.get(path, {}).get("landed", [path])}
+            for each in (paths, then["files"])
+        )
+        news = [known.get(path) for path in raw - seen]
+        is_told = raw >= seen and None not in news and market not in shifted
         if is_told and then["code"] == lake.state(market).get("code"):
             instants = [*news, then["known_at"], record["built_at"]]
-            found[market] = min(map(datetime.fromisoformat, instants))
+            failed = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in then["failed"]]
+            known_from = [day - _BEFORE for day in failed]  # that may have succeeded since
+            found[market] = min(*map(datetime.fromisoformat, instants), *known_from)
     return found
+
+
+def _landed(lake: Lake) -> dict[str, dict[str, Any]]:
+    """Path → what the records say of a raw file, landed or merged of such."""
+    batches = [*lake.batch_records(), *lake.compaction_records()]
+    return {file["path"]: file for batch in batches for file in batch["files"]}

@@ -204,6 +204,12 @@ class Lake:
         paths = sorted(self.compactions.glob("*.json"))
         return [records.read(path, records.COMPACTION) for path in paths]
 
+    def merged(self) -> dict[str, dict[str, Any]]:
+        """What the records say of each merged file, by its path below the lake."""
+        return {
+            file["path"]: file for record in self.compaction_records() for file in record["files"]
+        }
+
     def state_record(self, market: str) -> Path:
         """Where the last derivation of a market left its record."""
         return self.derived / "state" / f"{market}.json"

@@ -23,6 +23,9 @@ __all__ = ["KEY", "held", "holder"]
 
 KEY = "lease.json"
 
+#: A version that no object has.
+_NEVER = {"e_tag": '"0"', "version": "1"}
+
 #: How long a lease lasts, and how often its holder renews it.
 LASTS, RENEWED = timedelta(minutes=10), timedelta(minutes=2)
 
@@ -73,14 +76,14 @@ def _take(store: Store, record: dict[str, str]) -> dict[str, str]:
         version = store.write(KEY, _text(record), found[1] if found else None)
     except Changed:
         raise _busy(store, (_read(store) or ({},))[0]) from None
-    try:
-        store.write(KEY, _text(record), None)
-    except Changed:
-        return version
-    raise LakeError(
-        f"{store.address}: the store ignores conditional puts, so two writers would undo each "
-        "other: a lake needs one that keeps to If-None-Match and If-Match"
-    )
+    for after in (None, _NEVER):
+        with suppress(Changed):
+            store.write(KEY, _text(record), after)
+            raise LakeError(
+                f"{store.address}: the store ignores conditional puts, so two writers would undo "
+                "each other: a lake needs one that keeps to If-None-Match and If-Match"
+            )
+    return version
 
 
 def _is_of_another(found: dict[str, Any], record: dict[str, str]) -> bool:

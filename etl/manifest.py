@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
+from uuid import uuid4
 
 from etl import records
 from etl.errors import LakeError
@@ -125,6 +126,7 @@ def put(
 def fetch(
     store: Store,
     entries: Mapping[Path, Entry],
+    parts: Path,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Bring objects into the places of their files, each whole or not at all, several at a time.
@@ -132,6 +134,7 @@ def fetch(
     Parameters
     ----------
     entries : place → what the manifest says of its file
+    parts : folder on the same file system, for what has not come whole
     progress : called with the number of files that are there
 
     Raises
@@ -142,8 +145,9 @@ def fetch(
 
     def one(item: tuple[Path, Entry]) -> None:
         place, entry = item
-        part = place.with_name(f"{place.name}.{os.getpid()}.part")
+        part = parts / uuid4().hex
         try:
+            parts.mkdir(parents=True, exist_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             if not (_bring(store, entry, part) or _bring(store, entry, part)):  # cut on its way
                 raise LakeError(
@@ -174,7 +178,7 @@ def mark(entry: Entry) -> int:
 
 def seal(place: Path, entry: Entry) -> None:
     """Mark a file as the one that an entry speaks of: by its time, which no other file has."""
-    os.utime(place, ns=(0, mark(entry)))
+    _set_time(place, mark(entry))
 
 
 def is_sealed(place: Path, entry: Entry) -> bool:
@@ -196,7 +200,7 @@ def hollow(place: Path, entry: Entry) -> None:
     place.unlink(missing_ok=True)
     with open(place, "wb") as file:
         file.truncate(entry.bytes)
-    os.utime(place, ns=(0, _HOLLOW + mark(entry)))
+    _set_time(place, _HOLLOW + mark(entry))
 
 
 def hollow_mark(place: Path) -> int | None:
@@ -206,6 +210,15 @@ def hollow_mark(place: Path) -> int | None:
     except FileNotFoundError:
         return None
     return number if 0 < number <= _MOST else None
+
+
+def _set_time(place: Path, nanoseconds: int) -> None:
+    os.utime(place, ns=(0, nanoseconds))
+    if place.stat().st_mtime_ns != nanoseconds:
+        raise LakeError(
+            f"the file system of {place} keeps no time to the nanosecond, by which brought files "
+            "are told: name a cache folder on another one with XDG_CACHE_HOME"
+        )
 
 
 def is_hollow(place: Path) -> bool:

@@ -89,11 +89,11 @@ def _is_plain(folder: str) -> bool:
     return bool(re.fullmatch(r"[\w.+ -]+", folder)) and folder not in (".", "..")
 
 
+@dataclass(frozen=True)
 class Store:
     """The objects below an address; every error of a service is one line."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    address: Address
 
     def __reduce__(self) -> tuple[type[Store], tuple[Address]]:
         return Store, (self.address,)  # connections stay in their process
@@ -250,7 +250,7 @@ def _reason(error: BaseException) -> str:
     """What to say of an error of the store; its own text names requests and may quote them."""
     text = str(error)
     status = re.search(r"status code: (\d{3})", text)
-    if "169.254.169.254" in text or "metadata" in text.lower():
+    if re.search(r"//(169\.254\.169\.254|metadata\.google)", text):
         return "no credentials in the environment: set AWS_ACCESS_KEY_ID or what the service reads"
     if (
         "Unauthenticated" in text

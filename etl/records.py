@@ -165,8 +165,15 @@ DATABASE: dict[str, Shape] = {**_FILE, "built_at": _is_instant, "rows": {"*": _i
 BUILT: Shape = {
     **DATABASE,
     "inputs": {
-        **dict.fromkeys(("code", "origin"), _is_text),
-        "markets": {"*": {"code": _is_text, "known_at": _is_instant, "files": [_is_text]}},
+        **dict.fromkeys(("code", "origin", "about"), _is_text),
+        "markets": {
+            "*": {
+                **dict.fromkeys(("code", "derived"), _is_text),
+                "known_at": _is_instant,
+                "files": [_is_text],
+                "failed": _are_dates,
+            }
+        },
     },
 }
 #: ``lake.json``

@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,7 +65,7 @@ def at(url: str, tell: Tell = lambda line: None) -> RemoteLake:
     address = Address.parse(url)
     base = os.environ.get("XDG_CACHE_HOME", "")
     cache = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return RemoteLake(cache / "hydra" / address.slug / "lake", Store(address), tell)
+    return RemoteLake(cache.resolve() / "hydra" / address.slug / "lake", Store(address), tell)
 
 
 @dataclass
@@ -230,10 +230,19 @@ class RemoteLake(Lake):
                 manifest.seal(place, entry)
             else:
                 wanted[place] = entry
+        shutil.rmtree(self._parts, ignore_errors=True)
         self._fetch(wanted)
         for path, place in self._files().items():
             if path not in newest.files:
-                place.unlink()
+                self._remove(place)
+
+    def _remove(self, place: Path) -> None:
+        """Remove a file, and the folders that it leaves empty: their names would be read."""
+        place.unlink()
+        for folder in place.parents:
+            if folder == self.root or any(folder.iterdir()):
+                return
+            folder.rmdir()
 
     def _is_damaged(self, path: str, entry: Entry, brought: Manifest) -> bool:
         """Whether a file that nobody has written since it was brought holds something else."""
@@ -241,32 +250,35 @@ class RemoteLake(Lake):
         if not manifest.is_sealed(place, entry):
             return False
         if brought.root != str(self.root) and place in (self.database, self.database_record):
-            about = records.read(
-                self.database_record, records.DATABASE
-            )  # of the database with views on this copy
+            # Its views were made to name this copy's files, and the record with them.
+            about = records.read(self.database_record, records.DATABASE)
             return place == self.database and fingerprint(place)["sha256"] != about["sha256"]
         return not _holds(place, entry)
 
     def _fill(self, places: Iterable[Path]) -> None:
         """Bring the content of those files that are hollow."""
-        known = [*self._brought().files.values(), *self._adopted().values()]
-        of = {manifest.mark(entry): entry for entry in known}
+        of = self._by_mark(self._brought())
         marks = {place: manifest.hollow_mark(place) for place in places}
         self._fetch({place: of[number] for place, number in marks.items() if number is not None})
+
+    def _by_mark(self, known: Manifest) -> dict[int, Entry]:
+        """What a hollow file may stand in for, by its mark."""
+        entries = [*known.files.values(), *self._adopted().values()]
+        return {manifest.mark(entry): entry for entry in entries}
 
     def _fetch(self, entries: Mapping[Path, Entry]) -> None:
         progress = self._progress("bringing", [entry.bytes for entry in entries.values()])
         others = {place: entry for place, entry in entries.items() if place != self.database}
-        manifest.fetch(self.store, others, progress)
+        manifest.fetch(self.store, others, self._parts, progress)
         if self.database in entries:  # its views name the files that are there now
             self._fetch_database(entries[self.database])
 
     def _fetch_database(self, entry: Entry) -> None:
         """Bring the database, and have its views look for their files in this copy."""
         brought = self._brought()
-        part = self._copy / self.database.name
-        manifest.fetch(self.store, {part: entry})
-        if brought.root != str(self.root):
+        part = self._parts / self.database.name
+        manifest.fetch(self.store, {part: entry}, self._parts)
+        if brought.root not in ("", str(self.root)):
             _relocate(part, brought.root, self.root)
             about = {**records.read(self.database_record, records.DATABASE), **fingerprint(part)}
             write_whole(self.database_record, json.dumps(about, indent=1) + "\n")
@@ -276,7 +288,7 @@ class RemoteLake(Lake):
 
     def _compared(self, base: Manifest) -> tuple[dict[str, Entry], dict[str, Path]]:
         """What the store has of the copy's files already, and the files that it has not."""
-        adopted = {manifest.mark(entry): entry for entry in self._adopted().values()}
+        of = self._by_mark(base)
         files, fresh = {}, {}
         for path, place in self._files().items():
             number = manifest.hollow_mark(place)
@@ -284,7 +296,7 @@ class RemoteLake(Lake):
             if entry and (number == manifest.mark(entry) or manifest.is_sealed(place, entry)):
                 files[path] = entry
             elif number is not None:
-                files[path] = adopted[number]
+                files[path] = of[number]
             elif entry and _holds(place, entry):
                 manifest.seal(place, entry)
                 files[path] = entry
@@ -318,7 +330,8 @@ class RemoteLake(Lake):
         for path, entry in made.items():
             manifest.seal(self.root / path, entry)
         (self._copy / "adopted.json").unlink(missing_ok=True)
-        self.store.delete(over)
+        with suppress(HydraError):  # what stays is swept one day
+            self.store.delete(over)
 
     def _put_manifest(self, new: Manifest, writer: _Held) -> dict[str, str]:
         text = new.text().encode()
@@ -359,10 +372,17 @@ class RemoteLake(Lake):
             return False
 
     @property
+    def _parts(self) -> Path:
+        return self._copy / "parts"
+
+    @property
     def _unpublished(self) -> Path:
         return self._copy / "unpublished"
 
     def _brought(self) -> Manifest:
+        """What the copy was made from, or was last put."""
+        if self._writer:
+            return self._writer[0].base
         return Manifest.parse((self._copy / manifest.KEY).read_bytes(), self._copy)
 
     def _adopted(self) -> dict[str, Entry]:
@@ -476,9 +496,10 @@ def _relocate(database: Path, old: str, new: Path) -> None:
         connection.execute(f"attach {engine.quoted(database)} as hydra")
         connection.execute("use hydra")
         connection.execute("begin")
+        before, after = (engine.quoted(engine.escaped(f"{root}/"))[:-1] for root in (old, new))
         for view in connection.sql(sqlfiles.text("remote/views.sql")).pl().to_dicts():
-            if f"{old}/" in view["definition"]:
-                _move(connection, view, f"{old}/", f"{new}/")
+            if before in view["definition"]:
+                _move(connection, view, before, after)
         connection.execute("commit")
         connection.execute("use memory")
         connection.execute("detach hydra")

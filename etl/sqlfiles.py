@@ -43,6 +43,7 @@ STAGES = ("derive", "build")
 STATUSES = ("draft", "released")
 _FIELDS = ("name", "status", "stage", "grain", "time", "sources", "max_age")
 _OPTIONAL = ("superseded_until", "look_back")
+_CHECK_FIELDS = ("severity: ", "look_back: ")
 _COLUMN = re.compile(
     r"^  (?P<name>[a-z0-9_]+|\*) (?P<type>[A-Z][A-Z0-9 \[\]]*): (?P<comment>\S.*)$"
 )
@@ -114,7 +115,11 @@ class SqlFile:
     def look_back(self) -> LookBack | None:
         """How far back new rows look; ``None`` where the file is made whole."""
         found = re.fullmatch(r"(\d+) days(?:, all of (.+))?", self.fields.get("look_back", ""))
-        return LookBack(int(found[1]), tuple((found[2] or "").split(", "))) if found else None
+        return (
+            LookBack(int(found[1]), tuple(filter(None, (found[2] or "").split(", "))))
+            if found
+            else None
+        )
 
     @property
     def known_at(self) -> str:
@@ -218,6 +223,7 @@ class Check:
     name: str
     sentence: str
     severity: str
+    look_back: int | None  # days before a session from which it is judged; None is all of them
     body: str
 
 
@@ -227,13 +233,24 @@ def checks() -> tuple[Check, ...]:
     for path in sorted(root().glob("quality/*.sql")):
         lines = path.read_text(encoding="utf-8").splitlines()
         header = [line.removeprefix("--").strip() for line in takewhile(_is_comment, lines)]
-        severity = [line.removeprefix("severity: ") for line in header if "severity: " in line]
+        severity = _stated(header, "severity: ")
         if severity not in (["error"], ["warning"]):
             raise LakeError(f"{path}: the header needs one line '-- severity: error' or 'warning'")
-        sentence = " ".join(line for line in header if line and "severity: " not in line)
+        look_back = [
+            re.fullmatch(r"all|(\d+) days", days) for days in _stated(header, "look_back: ")
+        ]
+        if len(look_back) != 1 or look_back[0] is None:
+            raise LakeError(f"{path}: the header needs one line '-- look_back: 30 days' or 'all'")
+        days = look_back[0][1]
+        sentence = " ".join(line for line in header if line and not line.startswith(_CHECK_FIELDS))
         body = "\n".join(lines[len(header) :]).strip()
-        found.append(Check(path.stem, sentence, severity[0], body))
+        look_back_days = int(days) if days else None
+        found.append(Check(path.stem, sentence, severity[0], look_back_days, body))
     return tuple(found)
+
+
+def _stated(header: Iterable[str], field: str) -> list[str]:
+    return [line.removeprefix(field) for line in header if line.startswith(field)]
 
 
 def _is_comment(line: str) -> bool:

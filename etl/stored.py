@@ -10,6 +10,7 @@ those files, so that they stay for its readers until ``KEPT`` later.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ import polars as pl
 
 from etl.lake import Lake, write_rows, write_whole
 
-__all__ = ["KEPT", "Month", "Months", "Staged", "derived_files", "stage"]
+__all__ = ["KEPT", "Month", "Months", "Staged", "derived_files", "derived_tables", "stage"]
 
 #: How long a superseded file stays, for readers with an older database open.
 KEPT = timedelta(days=7)
@@ -52,12 +53,18 @@ def stage(lake: Lake, folder: str, month: Month, rows: pl.DataFrame) -> Staged:
     return Staged(month, path, write_rows(lake.root / path, rows))
 
 
+def derived_tables(lake: Lake) -> defaultdict[str, list[Path]]:
+    """Table → its months in force, of all markets, in a stable order."""
+    found: defaultdict[str, list[Path]] = defaultdict(list)
+    for record in sorted(lake.state_record("*").parent.glob("*.json")):
+        for path in sorted(lake.state(record.stem).get("tables", ())):
+            found[path.split("/")[1].removeprefix("table=")].append(lake.root / path)
+    return found
+
+
 def derived_files(lake: Lake, table: str) -> list[Path]:
     """The months in force of a derived table, all markets, in a stable order."""
-    folder = f"derived/table={table}/"
-    states = [lake.state(path.stem) for path in lake.state_record("*").parent.glob("*.json")]
-    paths = (path for state in states for path in state.get("tables", ()))
-    return sorted(lake.root / path for path in paths if path.startswith(folder))
+    return derived_tables(lake)[table]
 
 
 class Months:

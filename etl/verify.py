@@ -122,7 +122,7 @@ def repair(lake: Lake, now: datetime) -> list[Wrong]:
     # What a run before has set aside is gone, and its reason stands.
     found = [wrong for wrong in wrong_ones if not _is_aside(lake, wrong.path)]
     landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
-    merged = {path: (_brought(file, landed), file) for path, file in _merged(lake).items()}
+    merged = {path: (_brought(file, landed), file) for path, file in lake.merged().items()}
     for wrong in found:
         batch, file = {**landed, **merged}.get(wrong.path, ({}, {}))
         record = {
@@ -143,7 +143,7 @@ def set_aside(lake: Lake) -> list[str]:
     """
     landed = list(_landed(lake))
     by_path = {file["path"]: batch for batch, file in landed}
-    merged = _merged(lake)
+    merged = lake.merged()
     lines = []
     for path in sorted((lake.root / _SET_ASIDE).rglob("*.json")):
         record = records.read(path, records.REASON)
@@ -211,11 +211,6 @@ def _landed(lake: Lake) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             yield batch, file
 
 
-def _merged(lake: Lake) -> dict[str, dict[str, Any]]:
-    """Each merged file's entry in the record of its compaction, oldest first."""
-    return {file["path"]: file for record in lake.compaction_records() for file in record["files"]}
-
-
 def _brought(file: Mapping[str, Any], landed: Mapping[str, tuple[Any, Any]]) -> dict[str, str]:
     """What brought the rows of a merged file, as a batch's record would say it."""
     batches = {landed[path][0]["batch_id"]: landed[path][0] for path in file["landed"]}
@@ -225,7 +220,7 @@ def _brought(file: Mapping[str, Any], landed: Mapping[str, tuple[Any, Any]]) -> 
 
 def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
-    merged = _merged(lake)
+    merged = lake.merged()
     # What a merged file holds too may be gone.
     newest = {str(Path(path).parent): path for path in merged}
     held = {path for file in merged.values() for path in file["landed"]}
@@ -240,7 +235,7 @@ def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     yield from wrong
     if thorough:
         sound = (expected.keys() & merged.keys()) - {one.path for one in wrong}
-        for path in sorted(sound):
+        for path in sorted(path for path in sound if lake.has(lake.root / path)):
             if not _holds(lake.root / path, [landed[one] for one in merged[path]["landed"]]):
                 yield Wrong(path, "does not hold the rows of the files that it was merged from")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from benchmarks.pipeline import plots
+from benchmarks.pipeline import plots, scale
 from benchmarks.pipeline.lakes import TINY, Size, World, market_files, sizes
 from benchmarks.pipeline.measure import Spent, python, spread
 from benchmarks.pipeline.report import is_met, markdown
@@ -81,26 +81,35 @@ class Bench:
         """A market-year derived anew, beside the straightforward build of some of its sessions."""
         size = self.sizes[0]
         n_sessions = 2 if self.quick else 6
-        ours, theirs, answers = [], [], []
+        ours: list[Spent] = []
+        peers: dict[str, list[Result]] = {"european": [], "american": []}
         for _ in range(self.turns):
             self.child("forget", size)
             ours.append(self.hydra(size, "derive"))
-            theirs.append(self.child("straightforward", size, n_sessions))
-            answers.append(theirs[-1].answer)
+            for exercise, answers in peers.items():
+                answers.append(self.child("straightforward", size, n_sessions, exercise).answer)
+        profile = self.child("profile_derive", size).answer
         self.hydra(size, "build")
-        ratios = [a["seconds_of_all"] / o.wall for o, a in zip(ours, answers, strict=True)]
-        return {
+        first = peers["american"][0]
+        found: Result = {
             "size": size.name,
-            "sessions": answers[0]["of"],
-            "sessions_timed": answers[0]["sessions"],
-            "wall": spread([one.wall for one in ours]),
-            "cpu": spread([one.cpu for one in ours]),
-            "peak_mb": spread([one.peak_mb for one in ours]),
-            "peer_wall": spread([answer["seconds_of_all"] for answer in answers]),
-            "peer_seconds_a_session": spread([a["seconds"] / a["sessions"] for a in answers]),
-            "ratio": spread(ratios),
+            "sessions": first["of"],
+            "sessions_timed": first["sessions"],
+            **{what: spread([getattr(one, what) for one in ours]) for what in _SPENT},
+            "profile": profile,
             "differences": self.child("compare", size).answer,
         }
+        for exercise, answers in peers.items():
+            found[exercise] = {
+                what: {
+                    "seconds": spread([answer[what] for answer in answers]),
+                    "ratio": spread(
+                        [a[what] / getattr(o, what) for o, a in zip(ours, answers, strict=True)]
+                    ),
+                }
+                for what in ("wall", "cpu")
+            }
+        return found
 
     def daily(self) -> Result:
         """A session onto a month and onto years, in turns; then nothing; then no work at all."""
@@ -109,9 +118,11 @@ class Bench:
         years = Size("years", 1, 1, 2, *density) if self.quick else Size("years", 1, 10)
         spent: dict[str, list[Spent]] = {"month": [], "years": [], "nothing": [], "help": []}
         for size in (month, years):
-            self.child("land", size, self.days, at=size.name)
+            self.child("land", size, self.days + 1, at=size.name)
             for command in ("derive", "build"):
                 self._hold_back(size, command)
+        profile = self.child("profile_daily", years, self.days, at=years.name).answer
+        self.child("daily", month, self.days, at=month.name)
         for held_back in reversed(range(self.days)):
             for name, size in (("month", month), ("years", years)):
                 spent[name].append(self.child("daily", size, held_back, at=size.name))
@@ -119,7 +130,7 @@ class Bench:
             spent["nothing"].append(self.child("nothing_new", years, at=years.name))
             spent["help"].append(python("-m", "etl", "--help"))
         pairs = list(zip(spent["month"], spent["years"], strict=True))
-        found: Result = {"of_years": years.years}
+        found: Result = {"of_years": years.years, "profile": profile}
         for name, runs in spent.items():
             found[name] = {what: spread([getattr(run, what) for run in runs]) for what in _SPENT}
         found["ratio"] = {
@@ -129,7 +140,7 @@ class Bench:
 
     def _hold_back(self, size: Size, command: str) -> None:
         """Run a command as of the evening before the sessions that are held back."""
-        self.child("as_of", size, self.days, command, at=size.name)
+        self.child("as_of", size, self.days + 1, command, at=size.name)
 
     def landing(self) -> Result:
         """A file of quotes landed, beside its bare decoding and writing."""
@@ -138,14 +149,19 @@ class Bench:
         made = self.child("make_dbn", size, records, at=at).answer
         ours, bare = [], []
         for _ in range(1 if self.quick else 5):
-            ours.append(self.child("land_dbn", size, at=at).answer["seconds"])
-            bare.append(self.child("bare_dbn", size, at=at).answer["seconds"])
+            ours.append(self.child("land_dbn", size, at=at).answer)
+            bare.append(self.child("bare_dbn", size, at=at).answer)
+        rows = {one["rows"] for one in (*ours, *bare)}
+        assert rows == {records}, f"{rows} of {records} rows"
         return {
             "records": records,
             **made,
-            "seconds": spread(ours),
-            "bare_seconds": spread(bare),
-            "ratio": spread([o / b for o, b in zip(ours, bare, strict=True)]),
+            "raw_bytes": ours[0]["raw_bytes"],
+            "seconds": spread([one["seconds"] for one in ours]),
+            "cpu": spread([one["cpu"] for one in ours]),
+            "bare_seconds": spread([one["seconds"] for one in bare]),
+            "bare_cpu": spread([one["cpu"] for one in bare]),
+            "ratio": spread([o["seconds"] / b["seconds"] for o, b in zip(ours, bare, strict=True)]),
         }
 
     def query(self) -> Result:
@@ -223,41 +239,53 @@ def _chosen(_: click.Context, __: click.Parameter, text: str) -> tuple[Size, ...
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    default=_RESULTS,
-    help="Folder for pipeline.json, pipeline.md and the plots.",
+    help="Folder for pipeline.json, pipeline.md and the plots; benchmarks/results by default, and"
+    " of a tiny run none.",
 )
 def main(
-    date: str, chosen: tuple[Size, ...], only: tuple[str, ...], folder: Path | None, out: Path
+    date: str,
+    chosen: tuple[Size, ...],
+    only: tuple[str, ...],
+    folder: Path | None,
+    out: Path | None,
 ) -> None:
     """Measure the whole pipeline, e.g. ``python -m benchmarks.pipeline --date 2026-11-24``.
 
     What is not measured keeps its place in the results of the last run.  Exit code 1 where
     something asked for is not met.
     """
+    with tempfile.TemporaryDirectory(prefix="hydra-bench-") as temporary:
+        bench = Bench((folder or Path(temporary)).resolve(), chosen)
+        shown = out or (Path(temporary) / "results" if bench.quick else _RESULTS)
+        result = _measure(bench, date, only, shown)
+    click.echo(markdown(result))
+    if shown == _RESULTS:
+        scale.write(result)
+    sys.exit(0 if bench.quick or is_met(result) else 1)
+
+
+def _measure(bench: Bench, date: str, only: Sequence[str], out: Path) -> Result:
+    """Measure, and write down after each measurement what there is."""
     out.mkdir(parents=True, exist_ok=True)
     kept = out / "pipeline.json"
     result: Result = json.loads(kept.read_text()) if only and kept.exists() else {}
-    with tempfile.TemporaryDirectory(prefix="hydra-bench-") as temporary:
-        bench = Bench((folder or Path(temporary)).resolve(), chosen)
-        work: dict[str, Callable[[], Any]] = {
-            "growth": bench.growth,
-            "derive": bench.derive,
-            "daily": bench.daily,
-            "landing": bench.landing,
-            "query": bench.query,
-            "spine": lambda: bench.spine(date),
-            "layout": bench.layout,
-        }
-        result |= {"date": date, "quick": bench.quick, "machine": _machine()}
-        for name in only or work:
-            click.echo(f"{name} ...", err=True)
-            result[name] = work[name]()
-            kept.write_text(json.dumps(result, indent=1) + "\n")
-    text = markdown(result)
-    (out / "pipeline.md").write_text(text)
+    result |= {"date": date, "quick": bench.quick, "machine": _machine()}
+    work: dict[str, Callable[[], Any]] = {
+        "growth": bench.growth,
+        "derive": bench.derive,
+        "daily": bench.daily,
+        "landing": bench.landing,
+        "query": bench.query,
+        "spine": lambda: bench.spine(date),
+        "layout": bench.layout,
+    }
+    for name in only or work:
+        click.echo(f"{name} ...", err=True)
+        result[name] = work[name]()
+        kept.write_text(json.dumps(result, indent=1) + "\n")
+    (out / "pipeline.md").write_text(markdown(result))
     plots.draw(result, out)
-    click.echo(text)
-    sys.exit(0 if bench.quick or is_met(result) else 1)
+    return result
 
 
 if __name__ == "__main__":

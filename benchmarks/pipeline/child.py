@@ -75,6 +75,31 @@ def daily(folder: Path, size: Size, held_back: str) -> Answer:
     return {}
 
 
+def profile_derive(folder: Path, size: Size) -> Answer:
+    """Where the time of a full derive in one process goes."""
+    from benchmarks.pipeline.profile import shares
+    from etl.derive import derive
+
+    place = Place(folder, size)
+    now = place.lake.last_run()
+    assert now is not None
+    shutil.rmtree(place.lake.derived)
+
+    def work() -> None:
+        with place.lake.writing(now):
+            for market in place.markets.values():
+                derive(place.lake, market, now)
+
+    return shares(work)
+
+
+def profile_daily(folder: Path, size: Size, held_back: str) -> Answer:
+    """Where the time of a day's run goes."""
+    from benchmarks.pipeline.profile import shares
+
+    return shares(lambda: daily(folder, size, held_back))
+
+
 def nothing_new(folder: Path, size: Size) -> Answer:
     """``hydra daily`` once more, an hour after the last run: the vendor has nothing."""
     place = Place(folder, size)
@@ -106,8 +131,8 @@ def _hydra(place: Place, now: datetime, *words: str) -> None:
     main(["-q", *at, *words], standalone_mode=False)
 
 
-def straightforward(folder: Path, size: Size, n_sessions: str) -> Answer:
-    """The peer's build of the first market's first sessions; its tables are left for comparison."""
+def straightforward(folder: Path, size: Size, n_sessions: str, exercise: str) -> Answer:
+    """The peer's build of sessions of the first market; its tables are left for comparison."""
     from benchmarks.pipeline.straightforward import build
 
     place = Place(folder, size)
@@ -120,15 +145,15 @@ def straightforward(folder: Path, size: Size, n_sessions: str) -> Answer:
     ]
     database = folder / "straightforward.sqlite"
     database.unlink(missing_ok=True)
-    built = build(place.lake.raw, market, chosen, database)
+    american = exercise == "american"
+    built = build(place.lake.raw, market, chosen, database, early_exercise=american)
     built.chain.to_parquet(folder / "peer-chain.parquet")
     built.moments.to_parquet(folder / "peer-moments.parquet")
     return {
         "sessions": built.sessions,
         "of": len(days),
-        "seconds_to_load": built.seconds_to_load,
-        "seconds": built.seconds,
-        "seconds_of_all": built.seconds_of(len(days)),
+        "wall": built.wall.of(len(days), built.sessions),
+        "cpu": built.cpu.of(len(days), built.sessions),
     }
 
 
@@ -214,11 +239,24 @@ def make_dbn(folder: Path, _: Size, records: str) -> Answer:
 
 def land_dbn(folder: Path, _: Size) -> Answer:
     """What ``hydra land dbn`` does of that file, all of it."""
-    from benchmarks.decode import ways
+    from etl.jobs import land_dbn as land_files
+    from etl.market import markets
 
-    lake = folder / "dbn-lake"
-    shutil.rmtree(lake, ignore_errors=True)
-    return ways.land(_dbn(folder), lake)._asdict()
+    lake, known = Lake(folder / "lake"), markets()
+    shutil.rmtree(lake.root, ignore_errors=True)
+    now = datetime(2024, 6, 1, tzinfo=UTC)
+    with lake.writing(now):
+        list(
+            land_files(
+                lake, known, [_dbn(folder).with_name(f"definition.{_dbn(folder).name}")], now
+            )
+        )
+        begin, cpu = time.perf_counter(), time.process_time()
+        (landed,) = land_files(lake, known, [_dbn(folder)], now)
+        spent = {"seconds": time.perf_counter() - begin, "cpu": time.process_time() - cpu}
+    assert not isinstance(landed, Exception), landed
+    size = sum(path.stat().st_size for path in lake.raw.glob("dataset=*_quote/**/*.parquet"))
+    return {**spent, "rows": sum(landed.rows.values()), "raw_bytes": size}
 
 
 def bare_dbn(folder: Path, _: Size) -> Answer:
@@ -228,14 +266,15 @@ def bare_dbn(folder: Path, _: Size) -> Answer:
     import polars as pl
     import zstandard
 
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     with open(_dbn(folder), "rb") as file:
         data = zstandard.ZstdDecompressor().stream_reader(file).read()
     start = 8 + int.from_bytes(data[4:8], "little")  # magic, version and length; metadata; records
     records = np.frombuffer(data, np.dtype(dbn.MBP1Msg._dtypes), offset=start)
     frame = pl.DataFrame({name: _column(records[name]) for name in records.dtype.names or ()})
     frame.write_parquet(folder / "bare.parquet", compression="zstd")
-    return {"seconds": time.perf_counter() - begin, "rows": frame.height}
+    spent = {"seconds": time.perf_counter() - begin, "cpu": time.process_time() - cpu}
+    return {**spent, "rows": frame.height}
 
 
 def _column(values: Any) -> Any:
@@ -260,7 +299,7 @@ WORK: dict[str, Callable[..., Answer]] = {
     work.__name__: work
     for work in (
         *(land, forget, as_of, daily, nothing_new, straightforward, compare, query, scan),
-        *(make_dbn, land_dbn, bare_dbn, layout),
+        *(make_dbn, land_dbn, bare_dbn, layout, profile_derive, profile_daily),
     )
 }
 

@@ -1,5 +1,4 @@
--- The straightforward build beside ours, quotes only: early exercise, which it leaves out, is
--- little of an option out of the money.
+-- The straightforward build beside ours: quotes, and vols where both judge an option liquid.
 with
 vols as (
     select abs(p.iv - c.iv) as vol

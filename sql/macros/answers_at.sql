@@ -1,11 +1,13 @@
 -- instant(t): t as an instant; refuses one without a time zone.
+-- answers_of(chosen, t): every feature of a market as it was known at t; of all where it is NULL.
 -- answers_at(t): every feature of every market as it was known at t.
 -- features_at(market_code, t): the same for one market, one row a feature.
 -- daily_at(t): the same, one wide row a market.
 --
 -- The bound is inclusive: a value counts when its as_of and available_at are at or before t.
--- Of those the newest as_of answers, in its newest vintage.  A value more ticks behind its
--- clock than max_age is NULL and `stale`; a feature without any value by t is `missing`.
+-- Of those the newest as_of answers, in its newest vintage, which is the newest row of
+-- features.known_v1.  A value more ticks behind its clock than max_age is NULL and `stale`; a
+-- feature without any value by t is `missing`.
 -- `age` is the number of those ticks: sessions, or releases of the COT report.
 create macro instant(t) as
     case
@@ -23,26 +25,28 @@ create macro instant(t) as
             )
     end;
 
-create macro answers_at(t) as table
+create macro answers_of(chosen, t) as table
 with
-known as (
-    select
-        market, feature_name,
-        arg_max(
-            struct_pack(
-                value := value, quality := quality, as_of := as_of, available_at := available_at
-            ),
-            row(as_of, available_at)
-        ) as answer
-    from features.long_v1
-    where available_at <= instant(t) and as_of <= instant(t)
+-- Two passes: the newest of each feature is found in two columns, and a few row groups have them.
+newest as (
+    select market, feature_name, max(known_at) as known_at
+    from features.known_v1
+    where known_at <= instant(t) and (chosen is null or market = chosen)
     group by market, feature_name
+),
+
+known as (
+    select k.market, k.feature_name, k.value, k.quality, k.as_of, k.available_at
+    from features.known_v1 as k
+    join newest as n using (market, feature_name, known_at)
+    where chosen is null or k.market = chosen
 ),
 
 asked as (
     select m.market, f.feature_name, f.max_age, f.clock, f.feature_number
     from meta.markets as m
     cross join meta.features as f
+    where chosen is null or m.market = chosen
 ),
 
 ages as (
@@ -51,38 +55,47 @@ ages as (
     join known as k using (market, feature_name)
     join meta.clock as c
         on a.market = c.market and a.clock = c.clock
-        and c.as_of > k.answer.as_of and c.known_at <= instant(t)
+        and c.as_of > k.as_of and c.known_at <= instant(t)
+    where chosen is null or c.market = chosen
     group by a.market, a.feature_name
 )
 
 select
     a.market, a.feature_name, a.feature_number,
-    case when coalesce(g.age, 0) <= a.max_age then k.answer.value end as value,
+    case when coalesce(g.age, 0) <= a.max_age then k.value end as value,
     case
-        when k.answer is null then 'missing'
+        when k.as_of is null then 'missing'
         when g.age > a.max_age then 'stale'
-        else k.answer.quality
+        else k.quality
     end as quality,
-    k.answer.as_of as as_of,
-    k.answer.available_at as available_at,
-    floor((epoch(instant(t)) - epoch(k.answer.as_of)) / 86400)::integer as staleness_days,
-    case when k.answer is not null then coalesce(g.age, 0) end as age
+    k.as_of,
+    k.available_at,
+    floor((epoch(instant(t)) - epoch(k.as_of)) / 86400)::integer as staleness_days,
+    case when k.as_of is not null then coalesce(g.age, 0) end as age
 from asked as a
 left join known as k using (market, feature_name)
 left join ages as g using (market, feature_name);
 
+create macro answers_at(t) as table
+from answers_of(null, t);
+
 create macro features_at(market_code, t) as table
-select feature_name, value, quality, as_of, available_at, staleness_days, age
-from answers_at(t)
-where
-    market = case
+with
+-- Materialised, so that an unknown market is refused though there is no row of it.
+asked as materialized (
+    select case
         when exists (from meta.markets as m where m.market = market_code) then market_code
         else
             error(
                 'unknown market ' || coalesce(market_code::varchar, 'NULL')
                 || ': meta.markets lists them'
             )
-    end
+    end as market
+)
+
+select feature_name, value, quality, as_of, available_at, staleness_days, age
+from answers_of(market_code, t)
+semi join asked using (market)
 order by feature_number;
 
 create macro daily_at(t) as table

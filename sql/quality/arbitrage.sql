@@ -1,5 +1,6 @@
 -- A fitted slice with butterfly or calendar arbitrage.
 -- severity: error
+-- look_back: 0 days
 select
     market, session_date, price_source || ' ' || series || ' ' || expiry as subject,
     if(butterfly_free, 'total variance below an earlier expiry''s', 'negative density') as reason

@@ -1,6 +1,7 @@
 -- Bars whose low is above their high, whose open or close lies outside them, or that lack a
 -- price or have one that is no number: left out of the session's bar.
 -- severity: error
+-- look_back: 0 days
 with
 bars as (
     select market, 'futures_1m' as dataset, contract, as_of, as_of - interval 1 minute as starts_at,

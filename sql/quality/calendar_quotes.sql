@@ -1,6 +1,7 @@
 -- An option costs more than one of the same future and strike that expires later, beyond their
 -- spreads; exercise is American, so that the later one is worth at least as much.
 -- severity: warning
+-- look_back: 0 days
 select
     e.market, e.session_date, l.series || ' ' || l.expiry as subject,
     format('{} options cheaper than those that expire on {}, first {}',

@@ -1,5 +1,6 @@
 -- A COT report lacks the open interest or the positions of a class of traders.
 -- severity: warning
+-- look_back: all
 with
 classes as (
     select

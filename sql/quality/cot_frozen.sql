@@ -1,5 +1,6 @@
 -- A COT report repeats all numbers of the week before.
 -- severity: error
+-- look_back: all
 with
 newest as (
     from features.cot_v1

@@ -1,5 +1,6 @@
 -- A COT report of a day on which the CFTC takes none, or weeks without a report between others.
 -- severity: warning
+-- look_back: all
 with
 -- Positions are taken on Tuesday, or on the Monday before a federal holiday on one.
 due as (

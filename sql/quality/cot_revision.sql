@@ -1,5 +1,6 @@
 -- A revision of a COT report moved a position by more than revisions usually do.
 -- severity: warning
+-- look_back: all
 with
 vintages as (
     select

@@ -1,5 +1,6 @@
 -- The long or the short sides of a COT report do not add up to its open interest.
 -- severity: warning
+-- look_back: all
 with
 sums as (
     select

@@ -1,5 +1,6 @@
 -- Many slices that were of full quality in one session are not in the next.
 -- severity: warning
+-- look_back: 31 days
 with
 slices as (
     select market, session_date, series, expiry, max_by(data_quality, as_of) as data_quality,
@@ -23,6 +24,7 @@ compared as (
         count(*) filter (where c.data_quality is distinct from 'full') as n_lost
     from sessions as s
     join slices as b on s.market = b.market and s.previous = b.session_date
+        and s.previous >= s.session_date - 30
     left join slices as c
         on s.market = c.market and s.session_date = c.session_date
         and b.series = c.series and b.expiry = c.expiry

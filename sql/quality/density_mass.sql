@@ -1,5 +1,6 @@
 -- A density whose mass is not 1, or whose mean is not the forward, within one in a million.
 -- severity: error
+-- look_back: 0 days
 select
     market, session_date, price_source || ' ' || series || ' ' || expiry as subject,
     format(

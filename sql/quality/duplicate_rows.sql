@@ -1,5 +1,6 @@
 -- Rows of a day, in UTC, came twice: they differ in nothing but the vendor's sequence number.
 -- severity: error
+-- look_back: 0 days
 with
 rows_seen as (
     select

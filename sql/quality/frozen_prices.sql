@@ -1,5 +1,6 @@
 -- Nearly all prices of a slice, or all closes of the futures, are the previous session's to a tick.
 -- severity: error
+-- look_back: 10 days
 with
 sessions as (
     select

@@ -1,5 +1,6 @@
 -- Gamma exposure changed its sign, though open interest and the forward hardly changed.
 -- severity: warning
+-- look_back: 31 days
 with
 totals as (
     select
@@ -23,6 +24,7 @@ fronts as (
 changes as (
     select
         *,
+        lag(session_date) over days as previous,
         lag(gex) over days as gex_before,
         lag(contracts) over days as contracts_before
     from totals
@@ -37,7 +39,7 @@ from changes as c
 join meta.thresholds as t using (market)
 left join fronts as f on c.market = f.market and c.session_date = f.session_date
 where
-    sign(c.gex) = -sign(c.gex_before)
+    sign(c.gex) = -sign(c.gex_before) and c.previous >= c.session_date - 30
     and least(abs(c.gex), abs(c.gex_before)) > t.flip_share * c.gross
     and abs(ln(c.contracts / c.contracts_before)) < t.flip_open_interest
     and coalesce(abs(f.moved) < t.quiet_move * f.vol / sqrt(252), true)

@@ -1,5 +1,6 @@
 -- Far fewer strikes of an expiry are liquid than in the sessions before.
 -- severity: warning
+-- look_back: 61 days
 with
 counts as (
     select
@@ -18,7 +19,7 @@ first_pass as (
     join meta.thresholds as t using (market)
     window past as (
         partition by c.market, c.series, c.expiry order by c.session_date
-        rows between 20 preceding and 1 preceding
+        range between interval 30 days preceding and interval 1 day preceding
     )
 ),
 
@@ -31,7 +32,7 @@ second_pass as (
     from first_pass
     window past as (
         partition by market, series, expiry order by session_date
-        rows between 20 preceding and 1 preceding
+        range between interval 30 days preceding and interval 1 day preceding
     )
 )
 

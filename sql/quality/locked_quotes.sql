@@ -1,5 +1,6 @@
 -- Options of a slice whose bid is their ask: left out of mids and fits.
 -- severity: warning
+-- look_back: 0 days
 select
     market, session_date, series || ' ' || expiry as subject,
     format('{} locked quotes, first {}', count(*), min(contract)) as reason

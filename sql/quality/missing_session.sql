@@ -1,18 +1,10 @@
 -- A session between a market's first and last has no option quotes, or no bar of a future.
 -- severity: warning
+-- look_back: all
 with
 held as (
-    select distinct market, session_date, 'option_quote' as subject
-    from features.chain_v1
-    where price_source = 'quote'
-    union
-    select b.market, s.session_date, 'futures_bar'
-    from (select distinct market, as_of from raw.futures_1m) as b
-    asof join meta.sessions as s on b.market = s.market and b.as_of > s.open_at
-    where b.as_of - interval 1 minute <= s.close_at
-    union
-    select market, ((as_of - interval 1 day) at time zone 'UTC')::date, 'futures_bar'
-    from raw.futures_1d
+    from meta.held
+    where subject in ('option_quote', 'futures_bar')
 ),
 
 spans as (
@@ -31,5 +23,5 @@ anti join held as h
     on s.market = h.market and s.session_date = h.session_date and p.subject = h.subject
 -- Snapshots of chain files are taken when somebody has one: gaps are no fault.
 where p.subject = 'futures_bar' or exists (
-    from raw.option_quote as q where q.market = s.market and q.feed = 'stream'
+    from meta.held as h where h.market = s.market and h.subject = 'option_stream'
 )

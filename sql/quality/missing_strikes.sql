@@ -1,5 +1,6 @@
 -- A strike inside the quoted range of a slice is listed and has open interest, but no quote.
 -- severity: warning
+-- look_back: 0 days
 with
 ranges as (
     select market, session_date, as_of, series, expiry, option_type,

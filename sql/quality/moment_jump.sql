@@ -1,5 +1,6 @@
 -- At-the-money vol or the kurtosis of a slice jumped while its forward hardly moved.
 -- severity: warning
+-- look_back: 10 days
 with
 sessions as (
     select

@@ -1,5 +1,6 @@
 -- An open interest or a volume below zero.
 -- severity: error
+-- look_back: 0 days
 select
     market, session_date, contract as subject,
     format(

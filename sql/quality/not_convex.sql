@@ -1,6 +1,7 @@
 -- Three neighbouring strikes of a slice whose middle one costs more than the line between the
 -- others, beyond their spreads: a butterfly that pays for itself.
 -- severity: warning
+-- look_back: 0 days
 with
 quotes as (
     select

@@ -1,6 +1,7 @@
 -- Neighbouring strikes of a slice whose prices are out of order, or further apart than the strikes,
 -- beyond their spreads: a vertical spread that pays for itself.
 -- severity: warning
+-- look_back: 0 days
 with
 quotes as (
     select

@@ -1,5 +1,6 @@
 -- A source was asked after a session or a release that it should have had, and had nothing of it.
 -- severity: warning
+-- look_back: all
 with
 asked as (
     select

@@ -1,6 +1,7 @@
 -- Bars or streamed quotes at a time when the market's calendar has no session: a bar that lies
 -- wholly outside one, or a quote on a day without one.  The calendar is wrong, or the data is.
 -- severity: warning
+-- look_back: 0 days
 with
 bars as (
     select

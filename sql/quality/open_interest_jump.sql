@@ -1,6 +1,7 @@
 -- The open interest of a future, or of an expiry's options, changed by many robust deviations of
 -- its changes, and by a third at least.
 -- severity: warning
+-- look_back: 61 days
 with
 published as (
     select
@@ -34,6 +35,7 @@ changes as (
     join sessions as s using (market, session_date)
     join published as b
         on c.market = b.market and s.previous = b.session_date
+        and s.previous >= s.session_date - 30
         and c.subject = b.subject and c.contract = b.contract
     group by c.market, c.session_date, c.subject
     having sum(c.contracts) > 0 and sum(b.contracts) > 0
@@ -47,7 +49,7 @@ compared as (
     from changes
     window past as (
         partition by market, subject order by session_date
-        rows between 20 preceding and 1 preceding
+        range between interval 30 days preceding and interval 1 day preceding
     )
 )
 

@@ -1,5 +1,6 @@
 -- Options of a slice whose price contradicts many of its others: left out of mids and fits.
 -- severity: error
+-- look_back: 0 days
 select
     market, session_date, price_source || ' ' || series || ' ' || expiry as subject,
     format('{} outliers, first {} at {}', count(*), min(contract),

@@ -1,6 +1,7 @@
 -- A call less the put of its strike is not what put-call parity allows, beyond their spreads and
 -- a few ticks of the future; for American options parity is a band.
 -- severity: warning
+-- look_back: 0 days
 with
 pairs as (
     select

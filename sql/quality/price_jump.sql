@@ -1,5 +1,6 @@
 -- A future's return lies many robust deviations beyond its market's.
 -- severity: warning
+-- look_back: all
 with
 spread as (
     select market, median(return_1d) as middle, 1.4826 * mad(return_1d) as deviation

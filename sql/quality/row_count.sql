@@ -1,6 +1,7 @@
 -- A day brought far fewer or far more rows of a dataset for each of its contracts than the days
 -- before; contracts are counted, so that an expiry more or less is no fault.
 -- severity: warning
+-- look_back: 61 days
 with
 rows_seen as (
     select market, 'futures_1m' as dataset, available_at, instrument_id from raw.futures_1m
@@ -37,7 +38,7 @@ first_pass as (
         on c.market = s.market and c.session_date = s.session_date
     window past as (
         partition by c.market, c.dataset order by c.session_date
-        rows between 20 preceding and 1 preceding
+        range between interval 30 days preceding and interval 1 day preceding
     )
 ),
 
@@ -50,7 +51,7 @@ second_pass as (
     from first_pass
     window past as (
         partition by market, dataset order by session_date
-        rows between 20 preceding and 1 preceding
+        range between interval 30 days preceding and interval 1 day preceding
     )
 )
 

@@ -1,5 +1,6 @@
 -- A vendor's file has other columns than its last one of the kind: new, lost, or of another type.
 -- severity: warning
+-- look_back: all
 with
 batches as (
     select

@@ -1,6 +1,7 @@
 -- Settlements of a slice lie away from its quotes, these moved by the future's way from snapshot
 -- to settlement, by more than a few spreads.
 -- severity: warning
+-- look_back: 0 days
 with
 settled as (
     from features.chain_v1

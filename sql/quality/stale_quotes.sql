@@ -1,6 +1,7 @@
 -- Options of a slice whose quote is much older than the chain's newest, and left out of mids and
 -- fits; or a whole chain whose newest quote is that old at the snapshot.
 -- severity: warning
+-- look_back: 0 days
 with
 quotes as (
     select

@@ -1,5 +1,6 @@
 -- The strikes that are listed of an expiry leave a gap that is wider than the steps on both sides.
 -- severity: warning
+-- look_back: all
 with
 listed as (
     select distinct market, series, expiration, strike

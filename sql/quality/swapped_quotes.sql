@@ -1,5 +1,6 @@
 -- Most two-sided quotes of a slice are crossed: bid and ask stand in each other's place.
 -- severity: error
+-- look_back: 0 days
 select
     c.market, c.session_date, c.series || ' ' || c.expiry as subject,
     format('{} of {} quotes are crossed, first {}',

@@ -1,6 +1,7 @@
 -- A session on a day that the vendor calls degraded (landed, but records may be missing from it)
 -- or missing (it has nothing of that day).
 -- severity: warning
+-- look_back: all
 select
     s.market, s.session_date, d.dataset as subject,
     format('the vendor calls {} {}', d.day, d.condition) as reason

@@ -1,5 +1,6 @@
 -- The volume of a market's futures lies many robust deviations from that of the sessions before.
 -- severity: warning
+-- look_back: 91 days
 with
 sessions as (
     select market, session_date, as_of, ln(1 + sum(volume)) as log_volume
@@ -16,7 +17,8 @@ compared as (
         count(*) over past as n_past
     from sessions
     window past as (
-        partition by market order by session_date, as_of rows between 60 preceding and 1 preceding
+        partition by market order by session_date
+        range between interval 90 days preceding and interval 1 day preceding
     )
 )
 

@@ -1,6 +1,7 @@
 -- Options of a slice whose ask is zero, or whose bid or ask is below zero or no number: left out
 -- of mids and fits. A bid of zero alone says that nobody bids.
 -- severity: warning
+-- look_back: 0 days
 select
     market, session_date, series || ' ' || expiry as subject,
     format('{} quotes of nothing, first {}', count(*), min(contract)) as reason

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.pipeline import report
+from benchmarks.pipeline import report, scale
 from benchmarks.pipeline.__main__ import main
 from benchmarks.pipeline.measure import python
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +100,29 @@ def test_memory_is_of_a_process_and_its_children() -> None:
 def test_what_fails_in_a_process_is_said() -> None:
     with pytest.raises(RuntimeError, match="no such thing"):
         python("-c", "raise SystemExit('no such thing')")
+
+
+def test_the_tables_of_scale_follow_from_the_rates() -> None:
+    times = {name: {"median": value} for name, value in (("cpu", 2.0), ("wall", 1.0))}
+    result = {
+        "landing": {"records": 1_000_000, "bytes": 30e6, "raw_bytes": 15e6, **times},
+        "derive": {"size": "1x1", "sessions": 250, "cpu": {"median": 36.0}},
+        "growth": [
+            {"size": "1x1", "derived_bytes": 36e6, "stages": {"build": {"cpu": 5.0}}},
+        ],
+        "layout": {"scan": {"read": 1, "of": 100}},
+    }
+    text = scale.tables(result)
+    assert "| land a million quotes | 2.00 s |" in text
+    assert "| derive a thousand options of a session | 0.10 s |" in text
+    # 15 years x 252 sessions x 300 markets x 3,000 options x 500 changes
+    assert "| quotes | 1.7e+11 | 1.7e+12 | 1.7e+13 |" in text
+    assert "| bytes in `raw` | 2.6 TB | 25.5 TB | 255.2 TB |" in text
+    assert "| derive, core-hours | 94 | 94 | 94 |" in text
+
+
+def test_the_tables_take_the_place_of_older_ones() -> None:
+    page = (ROOT / "docs" / "scale.md").read_text()
+    results = json.loads((ROOT / "benchmarks" / "results" / "pipeline.json").read_text())
+    assert scale.with_tables(page, results) == page
+    assert "PASS" in report.markdown(results) or "FAIL" in report.markdown(results)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -107,12 +109,13 @@ def test_files_go_there_and_back(bucket: str, tmp_path: Path) -> None:
     assert sorted(key for key, *_ in store.list()) == sorted(e.key for e in entries.values())
     assert all(Path(entry.key).suffix == Path(path).suffix for path, entry in entries.items())
     assert all(Path(entry.key).parent == Path(path).parent for path, entry in entries.items())
-    fetch(store, {tmp_path / "copy" / path: entry for path, entry in entries.items()})
+    places = {tmp_path / "copy" / path: entry for path, entry in entries.items()}
+    fetch(store, places, tmp_path / "parts")
     for path, entry in entries.items():
         place = tmp_path / "copy" / path
         assert place.read_bytes() == content[path]
         assert is_sealed(place, entry)
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list((tmp_path / "parts").iterdir())
 
 
 def test_an_object_that_changed_or_went_is_named_and_leaves_no_file(
@@ -128,8 +131,8 @@ def test_an_object_that_changed_or_went_is_named_and_leaves_no_file(
     ):
         damage()
         with pytest.raises(LakeError, match=rf"damaged/{entry.key} is gone or has changed"):
-            fetch(store, {tmp_path / "copy" / "x": entry})
-        assert not list((tmp_path / "copy").iterdir())
+            fetch(store, {tmp_path / "copy" / "x": entry}, tmp_path / "parts")
+        assert not [*(tmp_path / "copy").iterdir(), *(tmp_path / "parts").iterdir()]
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:
@@ -156,6 +159,52 @@ def test_a_store_that_does_not_answer_is_told_in_one_line(
         LakeError, match=r"^s3://bucket/x: the store cannot be reached: check the n"
     ):
         Store(Address.parse("s3://bucket/x")).read("x")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "permission denied: the credentials may not do this there"),
+        (403, "permission denied: the credentials may not do this there"),
+        (400, r"the store failed \(status 400\): run it again"),
+    ],
+)
+def test_what_a_store_refuses_is_told_without_what_was_sent(
+    bucket: str, status: int, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            body = f"<Error><Message>{dict(self.headers)}</Message></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = answer  # noqa: N815 - http.server's names
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    store = Store(Address.parse("s3://bucket/x"))
+    (tmp_path / "x").write_bytes(b"x")
+    for ask in (
+        lambda: store.read("x"),
+        lambda: store.write("x", b"", None),
+        lambda: store.upload(tmp_path / "x", "x"),
+        lambda: store.download("x", tmp_path / "y"),
+        lambda: list(store.list()),
+        lambda: store.delete(["x"]),
+    ):
+        with pytest.raises(LakeError, match=f"^s3://bucket/x: {said}") as refused:
+            ask()
+        assert "AKIA" not in str(refused.value)
+        assert "Authorization" not in str(refused.value)
+    server.shutdown()
+    server.server_close()
 
 
 def test_obstore_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -98,10 +99,29 @@ def altered(lake: Any, *statements: str) -> Path:
     """The lake's database after statements: as a later build could have left it."""
     with duckdb.connect(str(lake.lake.database)) as connection:
         connection.execute("set timezone = 'UTC'")
+        shown = connection.sql("select view_name from duckdb_views()").fetchall()
+        for name in sorted(set(re.findall(r"features\.(\w+)", " ".join(statements)))):
+            if (name,) in shown:  # a view on files: a table of the same rows and comments
+                _stored(connection, name)
         for statement in statements:
             connection.execute(statement)
     path: Path = lake.lake.database
     return path
+
+
+def _stored(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Put a table in the place of a view."""
+    about = "select comment from duckdb_views() where view_name = ?"
+    ((comment,),) = connection.execute(about, [name]).fetchall()
+    about = "select column_name, comment from duckdb_columns() where table_name = ?"
+    columns = connection.execute(about, [name]).fetchall()
+    connection.execute(f"create table features.stored as from features.{name}")
+    connection.execute(f"drop view features.{name}")
+    connection.execute(f"alter table features.stored rename to {name}")
+    said = [("table", "", comment), *(("column", f".{column}", text) for column, text in columns)]
+    for kind, rest, text in said:
+        quoted = text.replace("'", "''")
+        connection.execute(f"comment on {kind} features.{name}{rest} is '{quoted}'")
 
 
 def rows_of(lake: Any, view: str, order: str = "all") -> list[tuple[Any, ...]]:

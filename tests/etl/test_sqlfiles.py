@@ -180,11 +180,12 @@ def test_the_projects_own_order_holds() -> None:
 
 
 def test_a_check_is_read(folder: Path) -> None:
-    text = "-- A bar is torn:\n-- its high lies below its low.\n-- severity: error\nselect 1\n"
+    text = "-- A bar is torn:\n-- its high lies below its low.\n-- severity: error\n"
+    text += "-- look_back: 30 days\nselect 1\n"
     (folder / "quality" / "torn.sql").write_text(text)
     (check,) = sqlfiles.checks()
     sentence = "A bar is torn: its high lies below its low."
-    assert check == sqlfiles.Check("torn", sentence, "error", "select 1")
+    assert check == sqlfiles.Check("torn", sentence, "error", 30, "select 1")
 
 
 @pytest.mark.parametrize("line", ["", "-- severity: fatal\n", "-- severity: error\n" * 2])
@@ -193,6 +194,32 @@ def test_a_check_needs_one_severity(folder: Path, line: str) -> None:
     path.write_text(f"-- A bar is torn.\n{line}select 1\n")
     with pytest.raises(LakeError, match=f"{path}: the header needs one line '-- severity: "):
         sqlfiles.checks()
+
+
+@pytest.mark.parametrize("line", ["", "-- look_back: long\n", "-- look_back: all\n" * 2])
+def test_a_check_says_how_far_it_looks_back(folder: Path, line: str) -> None:
+    path = folder / "quality" / "torn.sql"
+    path.write_text(f"-- A bar is torn.\n-- severity: error\n{line}select 1\n")
+    with pytest.raises(LakeError, match=f"{path}: the header needs one line '-- look_back: "):
+        sqlfiles.checks()
+
+
+def test_how_far_a_feature_looks_back(folder: Path) -> None:
+    path = folder / "features" / "x_v1.sql"
+    head = "-- A row.\n--\n-- name: x_v1\n-- status: draft\n-- stage: build\n-- grain: market\n"
+    head += "-- time: none\n-- sources: features.y_v1\n-- max_age: 1 session\n{}-- columns:\n"
+    text = head + "--   market VARCHAR: market code\n\nselect 1\n"
+    for line, days, whole in (
+        ("-- look_back: 60 days\n", 60, ()),
+        ("-- look_back: 60 days, all of features.y_v1\n", 60, ("features.y_v1",)),
+    ):
+        path.write_text(text.format(line))
+        assert sqlfiles.parse(path).look_back == sqlfiles.LookBack(days, whole)
+    path.write_text(text.format(""))
+    assert sqlfiles.parse(path).look_back is None
+    path.write_text(text.format("-- look_back: long\n"))
+    with pytest.raises(LakeError, match="look_back is such as '60 days"):
+        sqlfiles.parse(path)
 
 
 def test_the_projects_own_checks_say_what_they_look_for() -> None:

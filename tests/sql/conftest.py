@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from etl import engine, sqlfiles
+from etl.increment import NEVER
 from etl.market import Market, markets
 from etl.schemas import DATASETS, raw_schema
 from mathlib import udf
@@ -58,7 +59,7 @@ class Bench:
         self.connection = engine.connect()
         self.connection.execute("set threads = 1")  # small tables, and tests run side by side
         udf.register(self.connection)
-        for schema in ("raw", "fresh", "derive", "features", "standing", "quality"):
+        for schema in ("raw", "fresh", "derive", "features", "standing", "build", "quality"):
             self.connection.execute(f"create schema {schema}")
         for file in sqlfiles.stage("build"):
             nothing = engine.no_row(file)
@@ -257,12 +258,23 @@ class Bench:
         if not self._exists("raw", "cot"):
             self.prepare()
         self.reference()
+        self.kept()
         for path in sorted(sqlfiles.root().glob("macros/*.sql")):
             text = path.read_text(encoding="utf-8")
             for table in sorted(set(re.findall(r"features\.(\w+_v\d+)", text))):
                 if not self._exists("features", table):
                     self.given(table)
             self.connection.execute(text)
+
+    def kept(self) -> None:
+        """``meta.held`` and ``meta.sources`` of what is there, with no row of what is not."""
+        for file in sqlfiles.features():
+            if not self._exists("features", file.name):
+                engine.create_as(self.connection, f"features.{file.name}", engine.no_row(file))
+        never = {"market": [self.market.code], "since": [NEVER], "looked_at_from": [NEVER.date()]}
+        engine.create_table(self.connection, "build.since", pl.DataFrame(never))
+        for name in ("held", "sources"):
+            engine.create_as(self.connection, f"meta.{name}", sqlfiles.text(f"build/{name}.sql"))
 
     def _exists(self, schema: str, table: str) -> bool:
         where = f"table_schema = '{schema}' and table_name = '{table}'"
@@ -294,6 +306,8 @@ class Bench:
         """What one check of ``sql/quality`` finds at an instant."""
         (check,) = [check for check in sqlfiles.checks() if check.name == name]
         self.connection.execute(f"set variable run_at = timestamptz '{run_at}'")
+        if "meta.held" in check.body:
+            self.kept()
         return self.sql(check.body)
 
     # What an option is worth, written down once more.
