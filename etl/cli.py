@@ -440,7 +440,8 @@ def daily(
         _export_daily(lake)
         _report(obj, lake.report, None)
     else:
-        logger.info(f"nothing new: {lake.database}, exports and {lake.report} stay as they are")
+        logger.info(f"nothing new: {lake.database}, exports and report stay as they are")
+        click.echo(f"report: {lake.report}")
     _summary(obj)
     if "error" in findings["severity"]:
         logger.warning("the checks found errors: hydra check lists them")
