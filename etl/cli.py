@@ -1091,8 +1091,8 @@ def _is_all_there(obj: dict[str, Any]) -> bool:
     made = [lake.report, *_exports(lake).values()]
     if not lake.database.exists() or not checks.is_kept(lake, lake.built_at()):
         return False
-    built = lake.database.stat().st_mtime
-    is_newer = all(path.exists() and path.stat().st_mtime >= built for path in made)
+    built = lake.made_at(lake.database)
+    is_newer = all(path.exists() and lake.made_at(path) >= built for path in made)
     return is_newer and stands(lake, obj["markets"](), obj["now"])
 
 

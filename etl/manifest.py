@@ -43,6 +43,7 @@ class Entry:
     key: str
     bytes: int
     sha256: str
+    made: int = 0  # when it was written, in nanoseconds since 1970
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def put(
     def one(item: tuple[str, Path]) -> None:
         path, place = item
         about = fingerprint(place)
-        entry = Entry(key_of(path, about["sha256"], run), **about)
+        made_at = place.stat().st_mtime_ns
+        entry = Entry(key_of(path, about["sha256"], run), **about, made=made_at)
         store.upload(place, entry.key)
         made[path] = entry
 

@@ -187,7 +187,7 @@ REACH: Shape = {"*": _are_spans}
 #: ``reach/days-<dataset>.json``
 DAYS: Shape = {"*": _is_day}
 #: ``manifest.json`` of a lake in an object store
-OBJECTS: Shape = {"*": {"key": _is_text, "bytes": _is_count, "sha256": _is_hash}}
+OBJECTS: Shape = {"*": {"key": _is_text, "bytes": _is_count, "sha256": _is_hash, "made": _is_count}}
 MANIFEST: Shape = {
     **dict.fromkeys(("format", "generation"), _is_count),
     **dict.fromkeys(("run", "by", "root"), _is_text),

@@ -19,7 +19,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -110,6 +110,12 @@ class RemoteLake(Lake):
             with self._locked():
                 self._fill(hollow)
 
+    def made_at(self, path: Path) -> int:
+        entry = self._brought().files.get(path.relative_to(self.root).as_posix())
+        if entry and manifest.is_sealed(path, entry):
+            return entry.made  # the seal took the time's place
+        return super().made_at(path)
+
     def has(self, path: Path) -> bool:
         return not manifest.is_hollow(path)
 
@@ -140,7 +146,7 @@ class RemoteLake(Lake):
         with self._locked():
             self._refuse_half_moved()
             files, fresh = self._compared(writer.base)
-            if fresh or files != writer.base.files:
+            if fresh or _keys(files) != _keys(writer.base.files):
                 self._commit(writer, files, fresh)
 
     def send(self, paths: Iterable[str]) -> dict[str, Entry]:
@@ -298,8 +304,8 @@ class RemoteLake(Lake):
             elif number is not None:
                 files[path] = of[number]
             elif entry and _holds(place, entry):
+                files[path] = replace(entry, made=place.stat().st_mtime_ns)
                 manifest.seal(place, entry)
-                files[path] = entry
             else:
                 fresh[path] = place
         return files, fresh
@@ -482,6 +488,11 @@ class RemoteLake(Lake):
 
 def _generation(of: Manifest) -> str:
     return f"{of.generation} {of.run}"
+
+
+def _keys(files: Mapping[str, Entry]) -> dict[str, str]:
+    """The objects of files, whenever those were written."""
+    return {path: entry.key for path, entry in files.items()}
 
 
 def _holds(place: Path, entry: Entry) -> bool:

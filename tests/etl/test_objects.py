@@ -106,6 +106,7 @@ def test_files_go_there_and_back(bucket: str, tmp_path: Path) -> None:
     entries = put(store, "run1", files, done.append)
     assert done == [1, 2]
     assert put(store, "run1", files) == entries
+    assert all(entries[path].made == place.stat().st_mtime_ns for path, place in files.items())
     assert sorted(key for key, *_ in store.list()) == sorted(e.key for e in entries.values())
     assert all(Path(entry.key).suffix == Path(path).suffix for path, entry in entries.items())
     assert all(Path(entry.key).parent == Path(path).parent for path, entry in entries.items())

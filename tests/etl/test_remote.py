@@ -154,6 +154,9 @@ def test_a_daily_there_is_a_daily_on_disk_from_whatever_machine(
         done(place, words, LATER)
     on("one")
     assert_same(there, here)
+    generation = stored(there).generation
+    done(there, words, LATER)  # all of it is there, whoever made it
+    assert stored(there).generation == generation
     kept = {path for path in before.files if path.startswith(("raw/", "batches/"))}
     after = stored(there).files
     assert all(after[path] == before.files[path] for path in kept)
