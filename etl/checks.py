@@ -70,7 +70,7 @@ def run(
             rows = _findings(connection, check)
         else:
             increment.show_all(check.look_back)
-            rows = _joined(before, _findings(connection, check), check, increment.looked_at())
+            rows = _joined(before, _findings(connection, check), check, increment.looked_at)
         found[check.name] = _recorded(rows, check, now)
     return pl.concat([RECORDED.to_frame(), *(found[name] for name in sorted(found))])
 

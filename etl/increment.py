@@ -104,7 +104,8 @@ def _about(lake: Lake, markets: Mapping[str, Market]) -> str:
 def _code() -> str:
     """One hash of all that decides what a database holds, beside the lake's files."""
     digest = hashlib.sha256(duckdb.__version__.encode())
-    for folder, pattern in ((sqlfiles.root(), "*.sql"), (Path(__file__).parent, "*.py")):
+    here = Path(__file__).parent
+    for folder, pattern in ((sqlfiles.root(), "*.sql"), (here, "*.py"), (here, "*.toml")):
         for path in sorted(folder.rglob(pattern)):
             digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
@@ -121,6 +122,11 @@ class Increment:
     ----------
     connection : with the new database attached as ``hydra``, its ``meta`` and ``raw`` committed
     made : ``inputs`` of the new database
+
+    Attributes
+    ----------
+    since : market → the instant from which on its rows are computed
+    looked_at : ``market``, and ``looked_at_from``: its first session that is looked at
     """
 
     def __init__(
@@ -139,32 +145,14 @@ class Increment:
         for schema, name in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
             connection.execute(f"create view memory.{schema}.{name} as from hydra.{schema}.{name}")
         engine.create_name_type(connection)
-        rows = [
-            (market, since, self.looked_at_from(market)) for market, since in self.since.items()
-        ]
-        engine.create_table(
-            connection, "memory.build.since", pl.DataFrame(rows, _SINCE, orient="row")
-        )
+        rows = [(market, since, _looked_at_from(since)) for market, since in self.since.items()]
+        limits = pl.DataFrame(rows, _SINCE, orient="row")
+        engine.create_table(connection, "memory.build.since", limits)
+        self.looked_at = limits.select("market", "looked_at_from")
         self._derived = derived_tables(lake)
         self._days: int | None = -1  # what is shown; nothing is yet
         landed = _landed(lake)
         self._last_known = {path: file.get("last_available_at") for path, file in landed.items()}
-
-    def looked_at_from(self, market: str) -> date:
-        """From which session on the checks look at a market: what they found before stands."""
-        since = self.since[market]
-        return since.date() if since == NEVER else (since - _CORRECTED).date()
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether anything of the last database stands."""
-        return self._bound
-
-    def looked_at(self) -> pl.DataFrame:
-        """From which session on each market is looked at."""
-        rows = [(market, self.looked_at_from(market)) for market in self.since]
-        schema = {"market": pl.String(), "looked_at_from": pl.Date()}
-        return pl.DataFrame(rows, schema, orient="row")
 
     def close(self) -> None:
         """Let the last database go."""
@@ -285,6 +273,11 @@ class Increment:
         if days is None or since == NEVER:
             return True
         return month_of(path) >= (since - timedelta(days=days)).date().replace(day=1)
+
+
+def _looked_at_from(since: datetime) -> date:
+    """From which session on the checks look: what they found before stands."""
+    return since.date() if since == NEVER else (since - _CORRECTED).date()
 
 
 def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None:

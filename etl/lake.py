@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -197,7 +198,7 @@ class Lake:
     def batch_records(self) -> list[dict[str, Any]]:
         """The record of every committed batch, oldest first."""
         paths = sorted(self.batches.glob("*.json"))
-        return [records.read(path, records.BATCH) for path in paths]
+        return [_batch(path, _version(path)) for path in paths]
 
     def compaction_records(self) -> list[dict[str, Any]]:
         """The record of every compaction, oldest first."""
@@ -435,6 +436,19 @@ def lake_at(place: str | Path, tell: Callable[[str], None] = lambda line: None) 
     from etl import remote
 
     return remote.at(str(place), tell)
+
+
+@lru_cache(maxsize=100_000)
+def _batch(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
+    """A batch's record: a run asks for all of them again and again, and they do not change."""
+    record: dict[str, Any] = records.read(path, records.BATCH)
+    return record
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    """What tells a file from another that was put in its place."""
+    about = path.stat()
+    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 def stamp(instant: datetime) -> str:

@@ -43,10 +43,12 @@ Shape = Callable[[Any], bool] | list[Any] | dict[str, Any]
 
 _MOST = 2**63
 
+#: Neither a path nor a database takes NUL or half a character.
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+
 
 def _is_text(value: Any) -> bool:
-    # Neither a path nor a database takes NUL or half a character.
-    return isinstance(value, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
+    return isinstance(value, str) and _UNFIT.search(value) is None
 
 
 def _is_hash(value: Any) -> bool:

@@ -80,5 +80,8 @@ def _bounds(about: pq.FileMetaData, column: str) -> tuple[datetime, datetime]:
     groups = [about.row_group(i).column(position).statistics for i in range(about.num_row_groups)]
     if not all(group is not None and group.has_min_max for group in groups):
         return EARLIEST, LATEST
-    least, greatest = [group.min for group in groups], [group.max for group in groups]
+    try:
+        least, greatest = [group.min for group in groups], [group.max for group in groups]
+    except OverflowError:  # an instant that is none, in a file that somebody else made
+        return EARLIEST, LATEST
     return min(least, default=EARLIEST), max(greatest, default=LATEST)

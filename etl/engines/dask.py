@@ -46,7 +46,7 @@ class Dask:
                 n_workers=_WORKERS,
                 threads_per_worker=1,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 memory_limit=0,  # DuckDB's own limit bounds it
                 silence_logs=logging.CRITICAL,
                 env={"POLARS_MAX_THREADS": "1"},

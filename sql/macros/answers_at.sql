@@ -49,15 +49,19 @@ asked as (
     where chosen is null or m.market = chosen
 ),
 
+-- Counted once for all values of one instant.
 ages as (
-    select a.market, a.feature_name, count(*) as age
-    from asked as a
-    join known as k using (market, feature_name)
+    select i.market, i.clock, i.as_of, count(*) as age
+    from (
+        select distinct a.market, a.clock, k.as_of
+        from asked as a
+        join known as k using (market, feature_name)
+    ) as i
     join meta.clock as c
-        on a.market = c.market and a.clock = c.clock
-        and c.as_of > k.as_of and c.known_at <= instant(t)
+        on i.market = c.market and i.clock = c.clock
+        and c.as_of > i.as_of and c.known_at <= instant(t)
     where chosen is null or c.market = chosen
-    group by a.market, a.feature_name
+    group by i.market, i.clock, i.as_of
 )
 
 select
@@ -74,7 +78,8 @@ select
     case when k.as_of is not null then coalesce(g.age, 0) end as age
 from asked as a
 left join known as k using (market, feature_name)
-left join ages as g using (market, feature_name);
+left join ages as g
+    on a.market = g.market and a.clock = g.clock and k.as_of = g.as_of;
 
 create macro answers_at(t) as table
 from answers_of(null, t);

@@ -128,9 +128,11 @@ def test_workers_elsewhere_derive_a_lake_in_an_object_store(
 ) -> None:
     """Two of them, on a machine with a working copy of its own; one is killed on the way."""
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "theirs"))
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with distributed.LocalCluster(host="127.0.0.1", memory_limit=0, **options) as workers:
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    theirs = {"XDG_CACHE_HOME": str(tmp_path / "theirs")}
+    with distributed.LocalCluster(
+        host="127.0.0.1", memory_limit=0, env=theirs, **options
+    ) as workers:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "ours"))
         lake = lake_at(f"{bucket}/lake")
         with lake.held(whole=False):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
 from etl import engine, increment, jobs
 from etl.build import build
+from etl.cli import main
 from etl.derive import derive
 from etl.export import open_database
 from etl.increment import NEVER, Increment
@@ -47,6 +51,7 @@ class Steps:
 
     def __init__(self, lake: Lake, since: list[dict[str, datetime]]) -> None:
         self.lake = lake
+        self.markets = dict(MARKETS)
         self.now = FIRST + 4 * DAY
         self._since = since
 
@@ -58,12 +63,12 @@ class Steps:
             work()
             for code in self.lake.markets():
                 derive(self.lake, MARKETS[code], self.now)
-            build(self.lake, dict(MARKETS), self.now)
+            build(self.lake, self.markets, self.now)
         since = self._since[-1][codes]
         built = rows(self.lake)
         forget(self.lake)
         with self.lake.writing(self.now):
-            build(self.lake, dict(MARKETS), self.now)
+            build(self.lake, self.markets, self.now)
         assert set(self._since[-1].values()) == {NEVER}
         anew = rows(self.lake)
         assert built.keys() == anew.keys()
@@ -155,7 +160,7 @@ def test_days_before_the_first_are_a_new_beginning(steps: Steps, tmp_path: Path)
     assert steps.step(lambda: steps.land(files)) == NEVER
 
 
-@pytest.mark.parametrize("wrong", ["code", "database", "record", "raw", "no record"])
+@pytest.mark.parametrize("wrong", ["code", "database", "record", "raw", "no record", "threshold"])
 def test_what_cannot_be_told_is_made_anew(
     steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
@@ -169,6 +174,9 @@ def test_what_cannot_be_told_is_made_anew(
             lake.database.write_bytes(lake.database.read_bytes()[:-9])
         if wrong == "record":
             lake.database_record.write_text(lake.database_record.read_text()[:-9])
+        if wrong == "threshold":
+            quality = {**MARKETS["ZO"].quality, "drift_index": 0.01}
+            steps.markets["ZO"] = replace(MARKETS["ZO"], quality=quality)
         if wrong == "no record":
             lake.database_record.unlink()
         if wrong == "raw":
@@ -181,6 +189,61 @@ def test_what_cannot_be_told_is_made_anew(
                 record.write_text(json.dumps(batch))
 
     assert steps.step(harm) == NEVER
+
+
+def test_what_the_checks_found_of_older_sessions_stands(steps: Steps) -> None:
+    """Faults all along a history that reaches further back than the checks look."""
+
+    def land() -> None:
+        jobs.land_sample(steps.lake, [MARKETS["ZO"]], 60, steps.now, silent, seed=5)
+
+    steps.step(land)
+    for _ in range(2):
+        steps.now += DAY
+        assert steps.step(land) > FIRST
+    found = rows(steps.lake)["quality.checks"].filter(pl.col("is_newest"))
+    looked_at_from = (steps.now - timedelta(days=53)).date()
+    is_old = pl.col("session_date") < looked_at_from
+    assert found.filter(is_old).height > 5
+    assert found.filter(~is_old).height > 5
+
+
+# --- nothing new --------------------------------------------------------------------------------
+
+
+def daily(lake: Path, now: str) -> tuple[str, dict[str, int]]:
+    """What a daily run said, and which files it left."""
+    words = ["--lake", str(lake), "--now", now, "daily", "--source", "sample", "--market", "ZO"]
+    done = CliRunner().invoke(main, [*words, "--days", "2"])
+    assert done.exit_code == 0, done.output
+    made = ["hydra.duckdb", "report.html", "exports/sample_daily_v1.csv"]
+    return done.output, {name: (lake / name).stat().st_ino for name in made}
+
+
+def test_a_daily_run_with_nothing_new_leaves_all_as_it_is(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    said, made = daily(lake, "2025-03-06T12:00:00Z")
+    assert "nothing new" not in said
+    again, left = daily(lake, "2025-03-06T13:00:00Z")
+    assert left == made
+    assert f"nothing new: {lake / 'hydra.duckdb'}" in again
+    table = "severity"  # what the checks found, and after it what the lake holds
+    if table in said:
+        assert said[said.index(table) : said.index("report: ")] in again
+    closed, left = daily(lake, "2025-03-06T21:00:00Z")  # a session has passed: all is a tick older
+    assert "nothing new" not in closed
+    assert left["hydra.duckdb"] != made["hydra.duckdb"]
+
+
+@pytest.mark.parametrize("gone", ["report.html", "exports/sample_daily_v1.csv", "checks"])
+def test_what_is_gone_is_made_again(tmp_path: Path, gone: str) -> None:
+    lake = tmp_path / "lake"
+    daily(lake, "2025-03-06T12:00:00Z")
+    place = lake / gone
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    said, _ = daily(lake, "2025-03-06T13:00:00Z")
+    assert "nothing new" not in said
+    assert place.exists()
 
 
 def test_the_rows_of_a_market_lie_together_in_time(steps: Steps, tmp_path: Path) -> None:
