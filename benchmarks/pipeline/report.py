@@ -141,6 +141,8 @@ def _growth(result: Result) -> list[str]:
                 f"| {one['size']} | {one['rows']:,} | {size} | {stage} | {spent['cpu']:,.1f} |"
                 f" {spent['wall']:,.1f} | {spent['peak_mb']:,.0f} |"
             )
+    if len(result["growth"]) < 2:
+        return lines
     lines += ["", "| stage | slope of CPU in rows, log-log | peak, largest over smallest |"]
     lines += ["| --- | ---: | ---: |"]
     lines += [

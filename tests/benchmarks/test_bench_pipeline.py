@@ -121,8 +121,9 @@ def test_the_tables_of_scale_follow_from_the_rates() -> None:
     assert "| derive, core-hours | 94 | 94 | 94 |" in text
 
 
-def test_the_tables_take_the_place_of_older_ones() -> None:
-    page = (ROOT / "docs" / "scale.md").read_text()
+def test_the_page_and_the_report_are_of_the_results() -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / "pipeline.json").read_text())
-    assert scale.with_tables(page, results) == page
-    assert "PASS" in report.markdown(results) or "FAIL" in report.markdown(results)
+    assert (ROOT / "benchmarks" / "results" / "pipeline.md").read_text() == report.markdown(results)
+    if results.keys() >= scale.SOURCES:
+        page = (ROOT / "docs" / "scale.md").read_text()
+        assert scale.with_tables(page, results) == page
