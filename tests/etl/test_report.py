@@ -334,7 +334,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(sample_lake: Any, tmp_
 
 def test_a_database_of_other_code_is_one_line(own_lake: Any, tmp_path: Path) -> None:
     with duckdb.connect(str(own_lake.lake.database)) as connection:
-        connection.execute("alter table features.density_v1 rename column cdf to probability")
+        connection.execute("alter table features.futures_v1 rename column close to last")
     with pytest.raises(LakeError, match="rebuild it with hydra build"):
         report(own_lake.lake, tmp_path / "x.html", own_lake.now)
 
