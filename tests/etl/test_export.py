@@ -77,7 +77,8 @@ def test_csv_holds_utc_instants_with_their_zone_and_whole_numbers(
 
 @each_format
 def test_two_exports_are_the_same_bytes(sample_lake: Any, tmp_path: Path, form: str) -> None:
-    for view in (WIDE, "features.chain_v1", "features.density_v1", "raw.option_quote"):
+    long = () if form == "xlsx" else ("features.chain_v1", "raw.option_quote")  # a cell at a time
+    for view in (WIDE, "features.density_v1", *long):
         one, other = tmp_path / "one", tmp_path / "other"
         for target in (one, other):
             export(sample_lake.lake.database, view, form, target)
