@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -136,16 +137,21 @@ def test_an_object_that_changed_or_went_is_named_and_leaves_no_file(
         assert not [*(tmp_path / "copy").iterdir(), *(tmp_path / "parts").iterdir()]
 
 
-def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:
-    store = Store(Address.parse("s3://never-made/lake"))
-    (tmp_path / "x").write_bytes(b"x")
-    for ask in (
+def requests(store: Store, folder: Path) -> list[Callable[[], object]]:
+    """Each way to ask something of a store."""
+    (folder / "x").write_bytes(b"x")
+    return [
         lambda: store.read("x"),
         lambda: store.write("x", b"", None),
-        lambda: store.upload(tmp_path / "x", "x"),
-        lambda: store.download("x", tmp_path / "y"),
+        lambda: store.upload(folder / "x", "x"),
+        lambda: store.download("x", folder / "y"),
         lambda: list(store.list()),
-    ):
+    ]
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> None:
+    store = Store(Address.parse("s3://never-made/lake"))
+    for ask in requests(store, tmp_path):
         with pytest.raises(
             LakeError, match=r"^there is no bucket never-made for s3://never-made/l"
         ):
@@ -191,15 +197,7 @@ def test_what_a_store_refuses_is_told_without_what_was_sent(
     Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     store = Store(Address.parse("s3://bucket/x"))
-    (tmp_path / "x").write_bytes(b"x")
-    for ask in (
-        lambda: store.read("x"),
-        lambda: store.write("x", b"", None),
-        lambda: store.upload(tmp_path / "x", "x"),
-        lambda: store.download("x", tmp_path / "y"),
-        lambda: list(store.list()),
-        lambda: store.delete(["x"]),
-    ):
+    for ask in (*requests(store, tmp_path), lambda: store.delete(["x"])):
         with pytest.raises(LakeError, match=f"^s3://bucket/x: {said}") as refused:
             ask()
         assert "AKIA" not in str(refused.value)
