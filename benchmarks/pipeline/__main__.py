@@ -24,6 +24,15 @@ _RESULTS = Path(__file__).parents[1] / "results"
 _SPENT = ("cpu", "wall", "peak_mb")
 _PACKAGES = ("duckdb", "polars", "numpy", "scipy", "pandas", "pyarrow", "zstandard")
 
+#: The straightforward builds, by whether vols are freed of early exercise and by whose normal
+#: distribution they take, and of how many sessions each is timed; the last is compared with ours.
+_STRAIGHTFORWARD = {
+    ("american", "scipy"): 2,
+    ("european", "scipy"): 6,
+    ("european", "erfc"): 6,
+    ("american", "erfc"): 6,
+}
+
 Result = dict[str, Any]
 
 
@@ -80,36 +89,33 @@ class Bench:
     def derive(self) -> Result:
         """A market-year derived anew, beside the straightforward build of some of its sessions."""
         size = self.sizes[0]
-        n_sessions = 2 if self.quick else 6
         ours: list[Spent] = []
-        peers: dict[str, list[Result]] = {"european": [], "american": []}
+        answers: dict[tuple[str, str], list[Result]] = {way: [] for way in _STRAIGHTFORWARD}
         for _ in range(self.turns):
             self.child("forget", size)
             ours.append(self.hydra(size, "derive"))
-            for exercise, answers in peers.items():
-                answers.append(self.child("straightforward", size, n_sessions, exercise).answer)
+            for way, sessions in _STRAIGHTFORWARD.items():
+                n_sessions = min(sessions, 2) if self.quick else sessions
+                work = ("straightforward", size, n_sessions, *way)
+                answers[way].append(self.child(*work).answer)
         profile = self.child("profile_derive", size).answer
         self.hydra(size, "build")
-        first = peers["american"][0]
-        found: Result = {
+        peers = []
+        for (exercise, normal), found in answers.items():
+            peer: Result = {"exercise": exercise, "normal": normal, **_pick(found[0], "sessions")}
+            for what in ("wall", "cpu"):
+                ratios = [a[what] / getattr(o, what) for o, a in zip(ours, found, strict=True)]
+                seconds = spread([answer[what] for answer in found])
+                peer[what] = {"seconds": seconds, "ratio": spread(ratios)}
+            peers.append(peer)
+        return {
             "size": size.name,
-            "sessions": first["of"],
-            "sessions_timed": first["sessions"],
+            "sessions": next(iter(answers.values()))[0]["of"],
             **{what: spread([getattr(one, what) for one in ours]) for what in _SPENT},
             "profile": profile,
+            "peers": peers,
             "differences": self.child("compare", size).answer,
         }
-        for exercise, answers in peers.items():
-            found[exercise] = {
-                what: {
-                    "seconds": spread([answer[what] for answer in answers]),
-                    "ratio": spread(
-                        [a[what] / getattr(o, what) for o, a in zip(ours, answers, strict=True)]
-                    ),
-                }
-                for what in ("wall", "cpu")
-            }
-        return found
 
     def daily(self) -> Result:
         """A session onto a month and onto years, in turns; then nothing; then no work at all."""

@@ -131,7 +131,9 @@ def _hydra(place: Place, now: datetime, *words: str) -> None:
     main(["-q", *at, *words], standalone_mode=False)
 
 
-def straightforward(folder: Path, size: Size, n_sessions: str, exercise: str) -> Answer:
+def straightforward(
+    folder: Path, size: Size, n_sessions: str, exercise: str, normal: str
+) -> Answer:
     """The peer's build of sessions of the first market; its tables are left for comparison."""
     from benchmarks.pipeline.straightforward import build
 
@@ -146,7 +148,7 @@ def straightforward(folder: Path, size: Size, n_sessions: str, exercise: str) ->
     database = folder / "straightforward.sqlite"
     database.unlink(missing_ok=True)
     american = exercise == "american"
-    built = build(place.lake.raw, market, chosen, database, early_exercise=american)
+    built = build(place.lake.raw, market, chosen, database, early_exercise=american, normal=normal)
     built.chain.to_parquet(folder / "peer-chain.parquet")
     built.moments.to_parquet(folder / "peer-moments.parquet")
     return {

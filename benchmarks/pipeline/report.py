@@ -21,6 +21,7 @@ figure is of a process of its own, imports included, in one fixed environment; C
 system time of it and all that it started, the peak is their resident memory together. Where a
 figure has a range, it is the median of the turns with the least and the most; ratios are taken
 within a turn. Times hang on the machine and on what else it does: read ratios and growth."""
+_NORMALS = {"scipy": "`scipy.stats.norm`", "erfc": "`math.erfc`"}
 _QUICK = "**A tiny run: it shows that everything works. Its times mean nothing.**"
 
 
@@ -51,9 +52,13 @@ def verdicts(result: Result) -> list[tuple[str, str, bool]]:
         seconds = daily["help"]["wall"]["median"]
         found.append(("`hydra --help` under 0.3 s", f"{seconds:.2f} s", seconds < 0.3))
     if "derive" in result:
-        ratio = result["derive"]["american"]["wall"]["ratio"]["median"]
+        printed, practised = (
+            _peer(result["derive"], "american", normal)["wall"]["ratio"]["median"]
+            for normal in ("scipy", "erfc")
+        )
         asked = "a market-year derived at least 100× as fast as the straightforward build"
-        found.append((asked, f"{ratio:.0f}×", ratio >= 100))
+        measured = f"{printed:.0f}×; {practised:.0f}× if that is sped up by `math.erfc`"
+        found.append((asked, measured, printed >= 100))
         share = _outside(result["derive"]["profile"])
         asked = "of that under 20 % outside of mathlib, DuckDB and Polars"
         found.append((asked, f"{share:.1%}", share < 0.2))
@@ -155,23 +160,36 @@ def _growth(result: Result) -> list[str]:
 def _derive(result: Result) -> list[str]:
     one = result["derive"]
     apart = one["differences"]
-    return [
+    timed = sorted({peer["sessions"] for peer in one["peers"]})
+    lines = [
         "## A market-year beside the straightforward build",
         "",
         f"Lake {one['size']}, {one['sessions']} sessions, quotes and settlements. The peer"
         " ([straightforward.py](../pipeline/straightforward.py)) is timed on"
-        f" {one['sessions_timed']} sessions spread over the year; its time of all is that of"
+        f" {' or '.join(map(str, timed))} sessions spread over the year; its time of all is that of"
         " loading the year's rows once and that of a session times their number. The options are"
         " American: it frees vols of early exercise, as ours are, by the usual approximation; how"
-        " long it takes without stands below. It leaves out error bars, repair of arbitrage and"
-        " zero gamma.",
+        " long it takes without stands below. Its normal distribution is `scipy.stats.norm`, as"
+        " nearly all printed code has it; how long it takes with the standard library's `math.erfc`"
+        " in that place, as a practised hand would write it, stands below too. It leaves out error"
+        " bars, repair of arbitrage and zero gamma.",
         "",
         "| | wall s | ours is faster | CPU s | ours takes less | peak MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         f"| hydra derive | {_range(one['wall'], '.1f')} | | {_range(one['cpu'], '.1f')} | |"
         f" {_range(one['peak_mb'], '.0f')} |",
-        _peer("straightforward", one["american"]),
-        _peer("straightforward, early exercise left out", one["european"]),
+    ]
+    for peer in one["peers"]:
+        name = _NORMALS[peer["normal"]]
+        if peer["exercise"] == "european":
+            name += ", early exercise left out"
+        cells = (
+            f"{_range(peer[what]['seconds'], ',.0f')} | {_range(peer[what]['ratio'], '.1f')}×"
+            for what in ("wall", "cpu")
+        )
+        lines.append(f"| straightforward, {name} | {' | '.join(cells)} | |")
+    return [
+        *lines,
         "",
         f"Where its time goes, in one process: {_shares(one['profile']['engines'])}.",
         "",
@@ -182,12 +200,11 @@ def _derive(result: Result) -> list[str]:
     ]
 
 
-def _peer(name: str, spent: Result) -> str:
-    cells = (
-        f"{_range(spent[what]['seconds'], '.0f')} | {_range(spent[what]['ratio'], '.1f')}×"
-        for what in ("wall", "cpu")
-    )
-    return f"| {name} | {' | '.join(cells)} | |"
+def _peer(derive: Result, exercise: str, normal: str) -> Result:
+    """The straightforward build of a kind."""
+    kinds = {(peer["exercise"], peer["normal"]): peer for peer in derive["peers"]}
+    found: Result = kinds[exercise, normal]
+    return found
 
 
 def _daily(result: Result) -> list[str]:
