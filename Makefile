@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DATE   ?= $(shell date -u +%F)
 FUZZ_SECONDS ?= 600
-SIZES  ?= 1x1 2x2 4x5
+SIZES  ?= 1x1 4x5 20x10
 
 # $(call install,folder,extra): an environment, with uv where it is on PATH, else venv and pip.
 define install
@@ -63,7 +63,7 @@ fuzz: .venv-fuzz/.ready  ## hostile input for FUZZ_SECONDS, guided by coverage; 
 	$(call install,.venv-fuzz,fuzz)
 
 # ── measurements ────────────────────────────────────────────────────────────
-bench: $(READY)  ## the whole pipeline on lakes of SIZES (markets x years, or tiny), into benchmarks/results
+bench: $(READY)  ## the whole pipeline on lakes of SIZES (markets x years, or tiny), an hour, into benchmarks/results
 	@$(BIN)/python -m benchmarks.pipeline --date $(DATE) --sizes "$(SIZES)"
 
 bench-math: $(BENCH)/.ready  ## mathlib beside its peers: speed and error, into benchmarks/results

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from benchmarks.pipeline import plots, scale
-from benchmarks.pipeline.lakes import TINY, Size, World, market_files, sizes
+from benchmarks.pipeline.lakes import DENSE, TINY, Size, World, market_files, sizes
 from benchmarks.pipeline.measure import Spent, python, spread
 from benchmarks.pipeline.report import is_met, markdown
 
@@ -42,6 +42,7 @@ class Bench:
     def __init__(self, folder: Path, chosen: Sequence[Size]) -> None:
         self.folder, self.sizes = folder, chosen
         self.quick = tuple(chosen) == TINY
+        self.dense = TINY[0] if self.quick else DENSE
         self.turns = 1 if self.quick else 3
         self.days = 1 if self.quick else 3  # that are held back, to be added one by one
 
@@ -88,7 +89,7 @@ class Bench:
 
     def derive(self) -> Result:
         """A market-year derived anew, beside the straightforward build of some of its sessions."""
-        size = self.sizes[0]
+        size, lake = self._landed(self.dense)
         ours: list[Spent] = []
         answers: dict[tuple[str, str], list[Result]] = {way: [] for way in _STRAIGHTFORWARD}
         for _ in range(self.turns):
@@ -99,7 +100,7 @@ class Bench:
                 work = ("straightforward", size, n_sessions, *way)
                 answers[way].append(self.child(*work).answer)
         profile = self.child("profile_derive", size).answer
-        self.hydra(size, "build")
+        built = self.hydra(size, "build")
         peers = []
         for (exercise, normal), found in answers.items():
             peer: Result = {"exercise": exercise, "normal": normal, **_pick(found[0], "sessions")}
@@ -112,16 +113,25 @@ class Bench:
             "size": size.name,
             "sessions": next(iter(answers.values()))[0]["of"],
             **{what: spread([getattr(one, what) for one in ours]) for what in _SPENT},
+            "derived_bytes": _bytes(lake / "derived"),
+            "build": _brief(built),
             "profile": profile,
             "peers": peers,
             "differences": self.child("compare", size).answer,
         }
 
+    def _landed(self, size: Size) -> tuple[Size, Path]:
+        """A size, and the lake of it, landed now if it was not before."""
+        lake = self.folder / size.words / "lake"
+        if not lake.exists():
+            self.child("land", size, 0)
+        return size, lake
+
     def daily(self) -> Result:
         """A session onto a month and onto years, in turns; then nothing; then no work at all."""
-        density = self.sizes[0].expiries, self.sizes[0].strikes
+        density = self.dense.expiries, self.dense.strikes
         month = Size("a month", 1, 1, 1, *density)
-        years = Size("years", 1, 1, 2, *density) if self.quick else Size("years", 1, 10)
+        years = Size("years", 1, *((1, 2) if self.quick else (10, 12)), *density)
         spent: dict[str, list[Spent]] = {"month": [], "years": [], "nothing": [], "help": []}
         for size in (month, years):
             self.child("land", size, self.days + 1, at=size.name)
@@ -151,7 +161,7 @@ class Bench:
     def landing(self) -> Result:
         """A file of quotes landed, beside its bare decoding and writing."""
         records = 20_000 if self.quick else 2_000_000
-        size, at = self.sizes[0], "dbn"
+        size, at = self.dense, "dbn"
         made = self.child("make_dbn", size, records, at=at).answer
         ours, bare = [], []
         for _ in range(1 if self.quick else 5):
@@ -187,11 +197,12 @@ class Bench:
     def layout(self) -> Result:
         """What one market-month reads of a lake of twenty markets, and other ways to write it."""
         few = Size("three markets", 3, 1, 1, 2, 8)
-        size = few if self.quick else Size("twenty markets", 20, 1, 3)
+        size = few if self.quick else Size("twenty markets", 20, 1, 3, 12, 60)
         self.child("land", size, 0, at=size.name)
         self.hydra(size, "build", at=size.name)
         scanned = self.child("scan", size, at=size.name).answer
-        return {"scan": scanned, "ways": self.child("layout", self.sizes[0]).answer["ways"]}
+        dense, _ = self._landed(self.dense)
+        return {"scan": scanned, "ways": self.child("layout", dense).answer["ways"]}
 
 
 def _brief(spent: Spent) -> dict[str, float]:
@@ -233,7 +244,7 @@ def _chosen(_: click.Context, __: click.Parameter, text: str) -> tuple[Size, ...
 @click.option(
     "--sizes",
     "chosen",
-    default="1x1 2x2 4x5",
+    default="1x1 4x5 20x10",
     show_default=True,
     callback=_chosen,
     help="Lakes, markets x years, the smallest first; or tiny, to see that all works.",

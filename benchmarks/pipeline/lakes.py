@@ -30,7 +30,7 @@ from etl.sources import Payload, conform
 from etl.sources.sample.noise import normal, uniform
 from mathlib import american
 
-__all__ = ["LAST_YEAR", "TINY", "Size", "World", "market_files", "parse", "sizes"]
+__all__ = ["DENSE", "LAST_YEAR", "TINY", "Size", "World", "market_files", "parse", "sizes"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,14 +49,17 @@ _OFFSET = 500  # strikes of an expiry have room for so many either side of each 
 
 @dataclass(frozen=True)
 class Size:
-    """How much a lake holds: markets, years, and of a session expiries and strikes of each."""
+    """How much a lake holds: markets, years, and of a session expiries and strikes of each.
+
+    So many expiries and strikes as the sample vendor's lean hogs have, if nothing else is said.
+    """
 
     name: str
     markets: int
     years: int
     months: int = 12  # of the last year, for a lake that is to be made in seconds
-    expiries: int = 12
-    strikes: int = 60
+    expiries: int = 6
+    strikes: int = 32
 
     @property
     def first(self) -> date:
@@ -71,6 +74,9 @@ class Size:
         """All of it in one word, which ``parse`` reads."""
         return "-".join(map(str, astuple(self)))
 
+
+#: A market-year of a dense market.
+DENSE = Size("a dense market-year", 1, 1, 12, 12, 60)
 
 #: The lakes that are asked for by name; others by ``MARKETSxYEARS``.
 TINY = (Size("1x1 tiny", 1, 1, 1, 3, 16), Size("2x1 tiny", 2, 1, 1, 3, 16))

@@ -14,13 +14,14 @@ Result = dict[str, Any]
 STAGES = ("land", "derive", "build", "check")
 
 _METHOD = """\
-Lakes of synthetic markets, each as dense as lean hogs: twelve expiries of sixty strikes, calls and
-puts, in every session, with the definitions of all of them, quotes at the snapshot, settlements,
-open interest and volume, bars and the CFTC's reports ([lakes.py](../pipeline/lakes.py)). Every
-figure is of a process of its own, imports included, in one fixed environment; CPU is user and
-system time of it and all that it started, the peak is their resident memory together. Where a
-figure has a range, it is the median of the turns with the least and the most; ratios are taken
-within a turn. Times hang on the machine and on what else it does: read ratios and growth."""
+Lakes of synthetic markets ([lakes.py](../pipeline/lakes.py)): of every session the definitions of
+all options, quotes at the snapshot, settlements, open interest and volume, bars, and the CFTC's
+reports. Growth is measured on markets as the sample vendor's lean hogs: six expiries of 32 strikes,
+calls and puts; all else on dense ones: twelve expiries of sixty strikes. Every figure is of a
+process of its own, imports included, in one fixed environment; CPU is user and system time of it
+and all that it started, the peak is their resident memory together. Where a figure has a range, it
+is the median of the turns with the least and the most; ratios are taken within a turn. Times hang
+on the machine and on what else it does: read ratios and growth."""
 _NORMALS = {"scipy": "`scipy.stats.norm`", "erfc": "`math.erfc`"}
 _QUICK = "**A tiny run: it shows that everything works. Its times mean nothing.**"
 
@@ -164,7 +165,7 @@ def _derive(result: Result) -> list[str]:
     lines = [
         "## A market-year beside the straightforward build",
         "",
-        f"Lake {one['size']}, {one['sessions']} sessions, quotes and settlements. The peer"
+        f"One dense market, {one['sessions']} sessions, quotes and settlements. The peer"
         " ([straightforward.py](../pipeline/straightforward.py)) is timed on"
         f" {' or '.join(map(str, timed))} sessions spread over the year; its time of all is that of"
         " loading the year's rows once and that of a session times their number. The options are"

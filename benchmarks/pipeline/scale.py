@@ -16,7 +16,7 @@ _PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
 _BEGIN, _END = "<!-- tables: make bench writes them -->\n", "<!-- end of tables -->\n"
 
 #: What the tables follow from.
-SOURCES = {"growth", "derive", "landing", "layout"}
+SOURCES = {"derive", "landing", "layout"}
 
 _YEARS, _SESSIONS = 15, 252
 _MARKETS = 300
@@ -45,21 +45,20 @@ class Rates:
     raw_bytes: float  # a quote in the lake
     derive_s: float  # an option in a session, quotes and settlements
     derived_bytes: float  # an option in a session
-    build_s: float  # a market-year
+    build_s: float  # a market-year of a dense market
     read_share: float  # of a lake of twenty markets, by a month of one
 
     @staticmethod
     def of(result: dict[str, Any]) -> Rates:
         landing, derive = result["landing"], result["derive"]
-        first = next(one for one in result["growth"] if one["size"] == derive["size"])
         options = derive["sessions"] * _OPTIONS_MEASURED
         return Rates(
             land_s=landing["cpu"]["median"] / landing["records"],
             dbn_bytes=landing["bytes"] / landing["records"],
             raw_bytes=landing["raw_bytes"] / landing["records"],
             derive_s=derive["cpu"]["median"] / options,
-            derived_bytes=first["derived_bytes"] / options,
-            build_s=first["stages"]["build"]["cpu"],
+            derived_bytes=derive["derived_bytes"] / options,
+            build_s=derive["build"]["cpu"],
             read_share=result["layout"]["scan"]["read"] / result["layout"]["scan"]["of"],
         )
 

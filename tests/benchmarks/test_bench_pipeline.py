@@ -106,10 +106,12 @@ def test_the_tables_of_scale_follow_from_the_rates() -> None:
     times = {name: {"median": value} for name, value in (("cpu", 2.0), ("wall", 1.0))}
     result = {
         "landing": {"records": 1_000_000, "bytes": 30e6, "raw_bytes": 15e6, **times},
-        "derive": {"size": "1x1", "sessions": 250, "cpu": {"median": 36.0}},
-        "growth": [
-            {"size": "1x1", "derived_bytes": 36e6, "stages": {"build": {"cpu": 5.0}}},
-        ],
+        "derive": {
+            "sessions": 250,
+            "cpu": {"median": 36.0},
+            "derived_bytes": 36e6,
+            "build": {"cpu": 5.0},
+        },
         "layout": {"scan": {"read": 1, "of": 100}},
     }
     text = scale.tables(result)
