@@ -291,8 +291,9 @@ def is_alive(group: int) -> bool:
     return True
 
 
-def test_a_scheduler_that_is_not_there_is_named(lake: Lake) -> None:
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
+    monkeypatch.setattr("etl.engines.dask._PATIENCE", 1)
     for name, what in (
         ("dask", r"127\.0\.0\.1:9: no Dask scheduler"),
         ("local", "say --engine dask"),
