@@ -66,12 +66,21 @@ spine as (
         on s.market = r.market and s.session_date >= r.valid_from
 ),
 
+-- What may count at any of the cut-offs: all else of the raw rows is left out before it is sorted.
+reach as (
+    select
+        min(quotes_from) as quotes_from, max(quotes_to) as quotes_to,
+        min(session_date) - 10 as ref_date, max(as_of) as as_of
+    from spine
+),
+
 -- One row an instrument and instant: ties in an ASOF JOIN would be broken at random.
 definitions as (
     select
         instrument_id, available_at, contract, series, expiration, option_type, strike,
         underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed
     from raw.option_definition
+    where available_at <= (select as_of from reach)
     qualify row_number() over (
         partition by instrument_id, available_at
         order by as_of desc, update_action, contract, ingested_at desc
@@ -105,6 +114,9 @@ placed_quotes as (
         instrument_id, feed, bid, ask, underlying_price, as_of, available_at,
         row_number() over (order by available_at, as_of, sequence, ingested_at) as place
     from raw.option_quote
+    where
+        available_at > (select quotes_from from reach)
+        and available_at <= (select quotes_to from reach)
 ),
 
 newest_quotes as (
@@ -135,7 +147,10 @@ placed_stats as (
                 ingested_at
         ) as place
     from raw.option_stat
-    where stat_type in (3, 6, 9) and (is_final is null or coalesce(stat_flags, 0) & 8 = 0)
+    where
+        stat_type in (3, 6, 9) and (is_final is null or coalesce(stat_flags, 0) & 8 = 0)
+        and available_at <= (select as_of from reach)
+        and (ref_date is null or ref_date >= (select ref_date from reach))
 ),
 
 -- A settlement counts for its own session, the others for ten days.  A vendor's statistic
