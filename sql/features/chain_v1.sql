@@ -74,38 +74,37 @@ reach as (
     from spine
 ),
 
--- One row an instrument and instant: ties in an ASOF JOIN would be broken at random.
+-- Each definition with when the next of its instrument came; of several at one instant one counts.
 definitions as (
     select
         instrument_id, available_at, contract, series, expiration, option_type, strike,
-        underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed
+        underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed,
+        lead(available_at, 1, timestamptz 'infinity') over (
+            partition by instrument_id
+            order by
+                available_at, as_of, update_action desc nulls first, contract desc nulls first,
+                ingested_at
+        ) as superseded_at
     from raw.option_definition
     where available_at <= (select as_of from reach)
-    qualify row_number() over (
-        partition by instrument_id, available_at
-        order by as_of desc, update_action, contract, ingested_at desc
-    ) = 1
+    qualify superseded_at > available_at
 ),
-
-instruments as (select distinct instrument_id from definitions),
-
-pairs as (select * from spine cross join instruments),
 
 listed as (
     select
-        p.*, d.contract, d.series, d.expiration, d.option_type, d.strike, d.underlying,
-        d.available_at as definition_known,
+        s.*, d.instrument_id, d.contract, d.series, d.expiration, d.option_type, d.strike,
+        d.underlying, d.available_at as definition_known,
         (d.expiration at time zone m.timezone)::date as expiry,
-        (epoch_us(d.expiration) - epoch_us(p.valued_at)) / (365 * 86400 * 1e6) as t_years,
+        (epoch_us(d.expiration) - epoch_us(s.valued_at)) / (365 * 86400 * 1e6) as t_years,
         m.exercise = 'american' and not list_contains(m.european_roots, d.series) as is_american,
         m.underlying = 'future' as is_on_future,
         m.min_open_interest, m.max_spread,
         m.max_quote_age, m.option_tick
-    from pairs as p
-    join meta.markets as m on p.market = m.market
-    asof join definitions as d
-        on p.instrument_id = d.instrument_id and p.as_of >= d.available_at
-    where d.feed = p.feed and d.update_action <> 'D' and d.expiration > p.valued_at
+    from spine as s
+    join meta.markets as m on s.market = m.market
+    join definitions as d
+        on s.feed = d.feed and s.as_of >= d.available_at and s.as_of < d.superseded_at
+    where d.update_action <> 'D' and d.expiration > s.valued_at
 ),
 
 -- Of two quotes the one with the greater place is the newer.
