@@ -491,4 +491,4 @@ select
     as_of,
     greatest(option_known, future.known) as available_at
 from with_greeks
-order by market, session_date, price_source, as_of, expiration, series, strike, option_type
+order by market, session_date, price_source, as_of, series, expiry, option_type, strike

@@ -181,4 +181,4 @@ select
     is_extrapolated, data_quality, as_of, available_at
 from points
 where w is not null
-order by market, session_date, price_source, as_of, grid, tenor_days, expiry, series, k
+order by market, session_date, price_source, as_of, grid, series, expiry, tenor_days, point

@@ -196,4 +196,4 @@ select
     s.as_of, s.available_at
 from slices as s
 left join curves as f using (market, session_date, price_source, as_of, series, expiry)
-order by s.market, s.session_date, s.price_source, s.as_of, s.expiration, s.series
+order by s.market, s.session_date, s.price_source, s.as_of, s.series, s.expiry
