@@ -66,7 +66,7 @@ spine as (
         on s.market = r.market and s.session_date >= r.valid_from
 ),
 
--- What may count at any of the cut-offs: all else of the raw rows is left out before it is sorted.
+-- Raw rows beyond the reach of every cut-off are left out before they are sorted.
 reach as (
     select
         min(quotes_from) as quotes_from, max(quotes_to) as quotes_to,
@@ -74,7 +74,7 @@ reach as (
     from spine
 ),
 
--- Each definition with when the next of its instrument came; of several at one instant one counts.
+-- Each definition until the next of its instrument; of several at one instant one counts.
 definitions as (
     select
         instrument_id, available_at, contract, series, expiration, option_type, strike,

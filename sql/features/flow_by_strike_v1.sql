@@ -55,7 +55,7 @@ options as (
     join meta.markets as m on c.market = m.market
 ),
 
-with_greeks as (
+with_greeks as materialized (
     select *, greeks(forward, strike, t_years, vol, rate, option_type = 'C') as greek
     from options
 ),
