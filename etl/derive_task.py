@@ -120,27 +120,22 @@ def _prepare(connection: duckdb.DuckDBPyConnection, task: Task) -> None:
 
 
 def _stage(task: Task, file: sqlfiles.SqlFile, rows: pl.DataFrame) -> Iterator[Staged]:
-    """The months of a table with the sessions' new rows in place of their old ones."""
-    found = dict(_by_month(rows))
+    """The months of a table with the sessions' new rows in place of their old ones.
+
+    They are in the order of the grain, as the SQL gives them.
+    """
+    day = pl.col("session_date")
     for year, month in sorted({(day.year, day.month) for day in task.sessions}):
         key = Month(file.name, year, month)
-        parts = [found.get((year, month), rows.clear())]
+        found = rows.filter(day.dt.year() == year, day.dt.month() == month)
         stored = task.stored.get(key)
         if stored is not None:
             old = pl.read_parquet(task.lake.root / stored, hive_partitioning=False, glob=False)
             if old.schema == rows.schema:  # else of older SQL: all is derived anew
-                parts.insert(0, old.filter(~pl.col("session_date").is_in(task.sessions)))
-        merged = pl.concat(parts).sort(file.grain, nulls_last=True)
-        if merged.height or stored is not None:
-            yield stage(task.lake, task.staging, key, merged)
-
-
-def _by_month(rows: pl.DataFrame) -> Iterator[tuple[tuple[int, int], pl.DataFrame]]:
-    day = pl.col("session_date")
-    keyed = rows.with_columns(day.dt.year().alias("_year"), day.dt.month().alias("_month"))
-    parts = keyed.partition_by("_year", "_month", as_dict=True, include_key=False)
-    for (year, month), part in parts.items():
-        yield (int(year), int(month)), part
+                kept = old.filter(~day.is_in(task.sessions))
+                found = pl.concat([kept, found]).sort(file.grain, nulls_last=True)
+        if found.height or stored is not None:
+            yield stage(task.lake, task.staging, key, found)
 
 
 def _forget(

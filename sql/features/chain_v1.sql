@@ -66,37 +66,45 @@ spine as (
         on s.market = r.market and s.session_date >= r.valid_from
 ),
 
--- One row an instrument and instant: ties in an ASOF JOIN would be broken at random.
+-- Raw rows beyond the reach of every cut-off are left out before they are sorted.
+reach as (
+    select
+        min(quotes_from) as quotes_from, max(quotes_to) as quotes_to,
+        min(session_date) - 10 as ref_date, max(as_of) as as_of
+    from spine
+),
+
+-- Each definition until the next of its instrument; of several at one instant one counts.
 definitions as (
     select
         instrument_id, available_at, contract, series, expiration, option_type, strike,
-        underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed
+        underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed,
+        lead(available_at, 1, timestamptz 'infinity') over (
+            partition by instrument_id
+            order by
+                available_at, as_of, update_action desc nulls first, contract desc nulls first,
+                ingested_at
+        ) as superseded_at
     from raw.option_definition
-    qualify row_number() over (
-        partition by instrument_id, available_at
-        order by as_of desc, update_action, contract, ingested_at desc
-    ) = 1
+    where available_at <= (select as_of from reach)
+    qualify superseded_at > available_at
 ),
-
-instruments as (select distinct instrument_id from definitions),
-
-pairs as (select * from spine cross join instruments),
 
 listed as (
     select
-        p.*, d.contract, d.series, d.expiration, d.option_type, d.strike, d.underlying,
-        d.available_at as definition_known,
+        s.*, d.instrument_id, d.contract, d.series, d.expiration, d.option_type, d.strike,
+        d.underlying, d.available_at as definition_known,
         (d.expiration at time zone m.timezone)::date as expiry,
-        (epoch_us(d.expiration) - epoch_us(p.valued_at)) / (365 * 86400 * 1e6) as t_years,
+        (epoch_us(d.expiration) - epoch_us(s.valued_at)) / (365 * 86400 * 1e6) as t_years,
         m.exercise = 'american' and not list_contains(m.european_roots, d.series) as is_american,
         m.underlying = 'future' as is_on_future,
         m.min_open_interest, m.max_spread,
         m.max_quote_age, m.option_tick
-    from pairs as p
-    join meta.markets as m on p.market = m.market
-    asof join definitions as d
-        on p.instrument_id = d.instrument_id and p.as_of >= d.available_at
-    where d.feed = p.feed and d.update_action <> 'D' and d.expiration > p.valued_at
+    from spine as s
+    join meta.markets as m on s.market = m.market
+    join definitions as d
+        on s.feed = d.feed and s.as_of >= d.available_at and s.as_of < d.superseded_at
+    where d.update_action <> 'D' and d.expiration > s.valued_at
 ),
 
 -- Of two quotes the one with the greater place is the newer.
@@ -105,6 +113,9 @@ placed_quotes as (
         instrument_id, feed, bid, ask, underlying_price, as_of, available_at,
         row_number() over (order by available_at, as_of, sequence, ingested_at) as place
     from raw.option_quote
+    where
+        available_at > (select quotes_from from reach)
+        and available_at <= (select quotes_to from reach)
 ),
 
 newest_quotes as (
@@ -135,7 +146,10 @@ placed_stats as (
                 ingested_at
         ) as place
     from raw.option_stat
-    where stat_type in (3, 6, 9) and (is_final is null or coalesce(stat_flags, 0) & 8 = 0)
+    where
+        stat_type in (3, 6, 9) and (is_final is null or coalesce(stat_flags, 0) & 8 = 0)
+        and available_at <= (select as_of from reach)
+        and (ref_date is null or ref_date >= (select ref_date from reach))
 ),
 
 -- A settlement counts for its own session, the others for ten days.  A vendor's statistic
@@ -477,4 +491,4 @@ select
     as_of,
     greatest(option_known, future.known) as available_at
 from with_greeks
-order by market, session_date, price_source, as_of, expiration, series, strike, option_type
+order by market, session_date, price_source, as_of, series, expiry, option_type, strike

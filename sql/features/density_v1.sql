@@ -41,4 +41,4 @@ points as (
 select *
 from points
 where density is not null
-order by market, session_date, price_source, as_of, expiry, series, strike
+order by market, session_date, price_source, as_of, series, expiry, strike

@@ -55,7 +55,7 @@ options as (
     join meta.markets as m on c.market = m.market
 ),
 
-with_greeks as (
+with_greeks as materialized (
     select *, greeks(forward, strike, t_years, vol, rate, option_type = 'C') as greek
     from options
 ),
@@ -130,5 +130,4 @@ select
     net_contracts, forward, t_years, rate, vol, gex, vanna_flow, charm_flow, weight_as_of,
     as_of, available_at
 from by_convention
-order by
-    market, session_date, price_source, as_of, expiry, series, strike, weight, convention
+order by market, session_date, price_source, as_of, series, expiry, strike, weight, convention

@@ -126,5 +126,5 @@ left join zeros as z
     and f.series is not distinct from z.series and f.expiry is not distinct from z.expiry
     and f.weight = z.weight and f.convention = z.convention
 order by
-    f.market, f.session_date, f.price_source, f.as_of, f.scope, f.expiry, f.series,
-    f.weight, f.convention
+    f.market, f.session_date, f.price_source, f.as_of, f.scope, f.series, f.expiry, f.weight,
+    f.convention

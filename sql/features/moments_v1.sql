@@ -115,4 +115,4 @@ select
     moments.status as status,
     data_quality, as_of, available_at
 from slices
-order by market, session_date, price_source, as_of, expiration, series
+order by market, session_date, price_source, as_of, series, expiry

@@ -47,14 +47,19 @@ delta_points as (
     ) as p (point, delta, is_call)
 ),
 
+strikes as (
+    select distinct market, session_date, price_source, as_of, series, expiry, strike
+    from features.chain_v1
+),
+
 by_strike as (
-    select distinct
+    select
         s.market, s.session_date, s.price_source, 'strike' as grid, s.series, s.expiry,
         s.t_years, c.strike::varchar as point, ln(c.strike / s.forward) as k,
         svi_total_variance(ln(c.strike / s.forward), s.a, s.b, s.rho, s.m, s.sigma) as w,
         s.forward, s.data_quality, s.as_of, s.available_at
     from full_slices as s
-    join features.chain_v1 as c
+    join strikes as c
         using (market, session_date, price_source, as_of, series, expiry)
 ),
 
@@ -181,4 +186,4 @@ select
     is_extrapolated, data_quality, as_of, available_at
 from points
 where w is not null
-order by market, session_date, price_source, as_of, grid, tenor_days, expiry, series, k
+order by market, session_date, price_source, as_of, grid, series, expiry, tenor_days, point

@@ -88,28 +88,32 @@ slices as (
 -- deviation of either is its width / sqrt(12), here in vol.
 points as (
     select
-        c.market, c.session_date, c.price_source, c.as_of, c.series, c.expiry,
-        c.k, c.iv,
-        if(c.price_source = 'quote', c.ask - c.bid, c.option_tick) / sqrt(12) / nullif(c.vega, 0)
-            as iv_error
+        c.market, c.session_date, c.price_source, c.as_of, c.series, c.expiry, c.strike,
+        arg_max(
+            struct_pack(
+                k := c.k,
+                iv := c.iv,
+                iv_error := if(c.price_source = 'quote', c.ask - c.bid, c.option_tick)
+                / sqrt(12) / nullif(c.vega, 0)
+            ),
+            4 * c.is_liquid::integer + 2 * c.is_otm::integer + (c.option_type = 'C')::integer
+        ) as point
     from chain as c
     join slices as s using (market, session_date, price_source, as_of, series, expiry)
     where
         c.is_usable
         and (c.is_liquid or c.price_source = 'settlement' or not s.is_thick)
-    qualify row_number() over (
-        partition by c.market, c.session_date, c.price_source, c.as_of, c.series, c.expiry, c.strike
-        order by c.is_liquid desc, c.is_otm desc, c.option_type
-    ) = 1
+    group by
+        c.market, c.session_date, c.price_source, c.as_of, c.series, c.expiry, c.strike
 ),
 
 point_lists as (
     select
         market, session_date, price_source, as_of, series, expiry,
-        list(k order by k) as ks,
-        list(iv order by k) as ivs,
-        list(iv_error order by k) as errors,
-        arg_min(iv, abs(k)) as nearest_iv
+        list(point.k order by point.k) as ks,
+        list(point.iv order by point.k) as ivs,
+        list(point.iv_error order by point.k) as errors,
+        arg_min(point.iv, abs(point.k)) as nearest_iv
     from points
     group by market, session_date, price_source, as_of, series, expiry
 ),
@@ -196,4 +200,4 @@ select
     s.as_of, s.available_at
 from slices as s
 left join curves as f using (market, session_date, price_source, as_of, series, expiry)
-order by s.market, s.session_date, s.price_source, s.as_of, s.expiration, s.series
+order by s.market, s.session_date, s.price_source, s.as_of, s.series, s.expiry
