@@ -63,7 +63,7 @@ MAX_STDEV = 10.0
 _MIN_RATE_TIME = 1e-8
 
 #: Rows worked on at a time here, where a row holds 64 coefficients of the spline.
-_ROWS = 1024
+_ROWS = 2048
 
 #: Nodes of the quadrature over time.
 _QUADRATURE = 64
@@ -244,35 +244,36 @@ def _put_premium_rows(
     first = i * columns + j
     four = np.arange(4)
     around = (four[:, None] * columns + four)[..., None]
-    near = table.boundary.take(first + around, mode="wrap")
-    boundary = np.einsum("abn,an,bn->n", near, wi, wj)
-    by_stdev = np.einsum("abn,an,bn->n", near, wi, dj) * (0.5 * q / stdev)
+    near = np.einsum("abn,an->bn", table.boundary.take(first + around, mode="wrap"), wi)
+    q_by_stdev = 0.5 * q / stdev
+    boundary = np.einsum("bn,bn->n", near, wj)
+    boundary_by_stdev = np.einsum("bn,bn->n", near, dj) * q_by_stdev
     span = _span(boundary, stdev)
     share = (x / stdev + boundary) / span
-    share_by_stdev = (by_stdev - x / (stdev * stdev) - share * (by_stdev + 0.5)) / span
+    share_by_stdev = boundary_by_stdev - x / (stdev * stdev) - share * (boundary_by_stdev + 0.5)
+    share_by_stdev /= span
 
     k, wk, dk = _spline_weights(np.clip(share, 0.0, 1.0), depth - 2)
     around = around[..., None] * depth + four[:, None]
     near = table.log_premium.take((first * depth + k) + around, mode="wrap")
-    across = np.einsum("abcn,cn->abn", near, wk)
-    held = rate_time * stdev * np.exp(np.einsum("abn,an,bn->n", across, wi, wj))
+    near = np.einsum("abcn,an->bcn", near, wi)
+    held = rate_time * stdev * np.exp(np.einsum("bcn,bn,cn->n", near, wj, wk))
     held[(share <= 0.0) | (share >= 1.0)] = 0.0
-    growth = 1.0 / stdev + np.einsum("abn,an,bn->n", across, wi, dj) * (0.5 * q / stdev)
-    across = np.einsum("abcn,cn->abn", near, dk)
-    growth += np.einsum("abn,an,bn->n", across, wi, wj) * share_by_stdev
+    growth = 1.0 / stdev + np.einsum("bcn,bn,cn->n", near, dj, wk) * q_by_stdev
+    growth += np.einsum("bcn,bn,cn->n", near, wj, dk) * share_by_stdev
 
-    european, vega = _put(x, stdev, rate_time)
+    d2 = x / stdev - 0.5 * stdev
+    european = special.ndtr(-d2) - np.exp(x) * special.ndtr(-d2 - stdev)
     # Held or not, the right is worth at least the step from the European price to exercise.
-    step = -np.expm1(x) - european
-    return np.maximum(held, step), np.where(held > step, held * growth, -vega * (step > 0.0))
+    step = -np.expm1(x) - np.exp(-rate_time) * european
+    slope = np.where(step > 0.0, -_vega(x, stdev, rate_time), 0.0)
+    return np.maximum(held, step), np.where(held > step, held * growth, slope)
 
 
-def _put(x: FloatArray, stdev: FloatArray, rate_time: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """European price of puts over the strike and its derivative by ``stdev``."""
-    d = x / stdev - 0.5 * stdev
-    discount = np.exp(-rate_time)
-    value = discount * (special.ndtr(-d) - np.exp(x) * special.ndtr(-d - stdev))
-    return value, discount * np.exp(-0.5 * d * d) / np.sqrt(2.0 * np.pi)
+def _vega(x: FloatArray, stdev: FloatArray, rate_time: FloatArray) -> FloatArray:
+    """Derivative of the European price of puts over the strike by ``stdev``."""
+    d2 = x / stdev - 0.5 * stdev
+    return np.asarray(np.exp(-rate_time - 0.5 * d2 * d2) / np.sqrt(2.0 * np.pi))
 
 
 def _put_premium(
@@ -419,7 +420,7 @@ def _solve_stdev(puts: _Puts, bound: FloatArray) -> tuple[FloatArray, BoolArray]
         european = _black_stdev(puts, puts.price - premium)
         excess = s - european
         low, high = np.where(excess < 0.0, s, low), np.where(excess < 0.0, high, s)
-        step = excess / (1.0 + slope / _put(puts.x, european, puts.rate_time)[1])
+        step = excess / (1.0 + slope / _vega(puts.x, european, puts.rate_time))
         newton = (s - step >= low) & (s - step <= high)
         # Newton squares the error: a step of 1e-6 ends as near to the root as 1e-12.
         found = newton & (np.maximum(np.abs(step), np.abs(excess)) <= 1e-6 * s)
