@@ -256,49 +256,43 @@ def dealer_share(others_net: ArrayLike, open_interest: ArrayLike) -> FloatArray:
 
 
 class _Chains:
-    """The usable rows of all chains, and their net gamma at a factor per chain."""
+    """The usable rows of all chains, and their net gamma at a factor per chain.
+
+    Rows come by chain, and in each the long ones before the short ones: each chain has both.
+    """
 
     def __init__(
-        self,
-        chain: IndexArray,
-        n_chains: int,
-        d1: FloatArray,
-        stdev: FloatArray,
-        weight: FloatArray,
+        self, sizes: IndexArray, d1: FloatArray, stdev: FloatArray, weight: FloatArray
     ) -> None:
-        self.chain, self.d1, self.stdev, self.weight = chain, d1, stdev, weight
-        self.n_chains = n_chains
+        self.sizes = sizes  # (chains, 2): long rows and short rows
+        self.d1, self.stdev, self.weight = d1, stdev, weight
+        self.starts = np.cumsum(sizes.ravel()) - sizes.ravel()
+        self.chain = np.repeat(np.arange(len(sizes)), sizes.sum(axis=1))
+
+    def long_and_short(self, log_scale: FloatArray) -> FloatArray:
+        """Gamma times ``F^2/x`` of long and of short rows, each at least 0; shape (2, chains).
+
+        The forwards of chain i are multiplied by ``exp(log_scale[i])``, or all by one factor.
+        """
+        gamma = (log_scale if log_scale.ndim == 0 else log_scale[self.chain]) / self.stdev
+        gamma += self.d1  # in place: there are as many passes as passes over memory
+        gamma *= gamma
+        gamma *= -0.5
+        np.exp(gamma, out=gamma)
+        gamma *= self.weight
+        return np.asarray(np.add.reduceat(gamma, self.starts).reshape(-1, 2).T)
 
     def net(self, log_scale: FloatArray) -> FloatArray:
-        """Net gamma times ``F^2/x`` with the forwards of chain i times ``exp(log_scale[i])``."""
-        return self.sum(self.weight * self._density(log_scale))
-
-    def net_and_gross(self, log_scale: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The same, with and without regard to sign."""
-        gamma = self.weight * self._density(log_scale)
-        return self.sum(gamma), self.sum(np.abs(gamma))
-
-    def _density(self, log_scale: FloatArray) -> FloatArray:
-        d1 = self.d1 + log_scale[self.chain] / self.stdev
-        return np.exp(-0.5 * d1 * d1)
-
-    def sum(self, values: FloatArray) -> FloatArray:
-        """Sum over the rows of each chain, in their order."""
-        total = np.bincount(self.chain, weights=values, minlength=self.n_chains)
-        return total.astype(np.float64, copy=False)
+        """Long less short gamma."""
+        long, short = self.long_and_short(log_scale)
+        return np.asarray(long - short)
 
     def of(self, chains: IndexArray) -> _Chains:
-        """These chains only, numbered anew."""
-        number = np.full(self.n_chains, -1, np.intp)
-        number[chains] = np.arange(chains.size)
-        rows = number[self.chain] >= 0
-        return _Chains(
-            number[self.chain[rows]],
-            chains.size,
-            self.d1[rows],
-            self.stdev[rows],
-            self.weight[rows],
-        )
+        """These chains only, in rising order."""
+        chosen = np.zeros(len(self.sizes), np.bool_)
+        chosen[chains] = True
+        rows = chosen[self.chain]
+        return _Chains(self.sizes[chains], self.d1[rows], self.stdev[rows], self.weight[rows])
 
 
 def _search_grid() -> FloatArray:
@@ -307,13 +301,26 @@ def _search_grid() -> FloatArray:
     return np.asarray(np.sinh(4.0 * u) / np.sinh(4.0) * np.log(SCALE_RANGE[1]))
 
 
-def _refine(chains: _Chains, low: FloatArray, high: FloatArray, f_low: FloatArray) -> FloatArray:
-    """Bisect one bracket a chain down to the last digits."""
-    for _ in range(46):
-        middle = 0.5 * (low + high)
-        same = np.sign(chains.net(middle)) == np.sign(f_low)
-        low, high = np.where(same, middle, low), np.where(same, high, middle)
-    return 0.5 * (low + high)
+def _refine(
+    chains: _Chains, low: FloatArray, high: FloatArray, f_low: FloatArray, f_high: FloatArray
+) -> FloatArray:
+    """The root in a bracket a chain, by false position with halving (Illinois) to the last digits.
+
+    ``low`` and ``high`` are the ends in any order.
+    """
+    done = np.zeros(low.shape, np.bool_)
+    for _ in range(60):
+        secant = low - f_low * (high - low) / np.where(f_high == f_low, 1.0, f_high - f_low)
+        new = np.where(done, high, secant)
+        f_new = chains.net(new)
+        same = np.sign(f_new) == np.sign(f_high)
+        # The end that stays where it is counts half from the second time on.
+        low, f_low = np.where(same, low, high), np.where(same, 0.5 * f_low, f_high)
+        done |= np.abs(new - high) <= 1e-15
+        high, f_high = new, f_new
+        if done.all():
+            break
+    return high
 
 
 def zero_gamma(
@@ -354,8 +361,8 @@ def zero_gamma(
     Notes
     -----
     Rows with a NaN, without time, volatility or quantity are left out.  Gamma is the same for
-    calls and puts.  The re-priced profile is searched on a grid and each side's nearest change
-    of sign bisected; two crossings closer than the grid (0.16 % near the forward) cancel.
+    calls and puts.  The re-priced profile is searched on a grid and the nearest change
+    of sign refined; two crossings closer than the grid (0.16 % near the forward) cancel.
     """
     arguments = black76.option_arguments(forward, strike, t_years, vol, rate, is_call)
     quantity = as_float("signed_quantity", signed_quantity)
@@ -371,38 +378,44 @@ def zero_gamma(
         weight = q * np.exp(-r * t) * f / stdev
         good = (f > 0.0) & (k > 0.0) & (t > 0.0) & (v > 0.0) & (q != 0.0)
         good &= np.isfinite(d1) & np.isfinite(weight) & np.isfinite(stdev)
-        chains = _Chains(chain[good], n_chains, d1[good], stdev[good], weight[good])
-        return _zero_gamma(chains)
+        return _zero_gamma(chain[good], n_chains, d1[good], stdev[good], weight[good])
 
 
-def _zero_gamma(chains: _Chains) -> tuple[FloatArray, StatusArray]:
-    ones = np.ones(chains.chain.size)
-    rows = chains.sum(ones)
-    long_rows = chains.sum((chains.weight > 0.0).astype(np.float64))
-    status = np.full(chains.n_chains, ZeroGamma.NO_CROSSING, np.int8)
-    status[(long_rows == 0.0) | (long_rows == rows)] = ZeroGamma.ONE_SIGNED
-    status[rows == 0.0] = ZeroGamma.NO_OPTIONS
-    scale = np.full(chains.n_chains, np.nan)
+def _zero_gamma(
+    chain: IndexArray, n_chains: int, d1: FloatArray, stdev: FloatArray, weight: FloatArray
+) -> tuple[FloatArray, StatusArray]:
+    side = 2 * chain + (weight < 0.0)
+    sizes = np.bincount(side, minlength=2 * n_chains).reshape(n_chains, 2)
+    status = np.full(n_chains, ZeroGamma.NO_CROSSING, np.int8)
+    status[(sizes == 0).any(axis=1)] = ZeroGamma.ONE_SIGNED
+    status[(sizes == 0).all(axis=1)] = ZeroGamma.NO_OPTIONS
+    scale = np.full(n_chains, np.nan)
     mixed = np.flatnonzero(status == ZeroGamma.NO_CROSSING)
     if not mixed.size:
         return scale, status
 
-    part = chains.of(mixed)
+    order = np.argsort(side, kind="stable")
+    order = order[status[chain[order]] == ZeroGamma.NO_CROSSING]
+    part = _Chains(sizes[mixed], d1[order], stdev[order], np.abs(weight[order]))
     grid = _search_grid()
-    profile = [part.net_and_gross(np.full(mixed.size, u)) for u in grid]
-    net = np.stack([net for net, _ in profile])
-    gross = np.stack([gross for _, gross in profile])
+    long, short = np.stack([part.long_and_short(u) for u in grid], axis=1)
+    net, gross = long - short, long + short
     visible = gross >= _VISIBLE * gross.max(axis=0)
     sign = np.sign(net)
     crossing = (sign[:-1] * sign[1:] <= 0.0) & visible[:-1] & visible[1:]
     middle = grid.size // 2
     best = np.full(mixed.size, np.inf)
-    # The nearest crossing above 1, then the nearest below: intervals are counted from the middle.
+    nearest = np.full(mixed.size, middle)
+    # The nearest crossing above 1, then the nearest below unless it is farther: intervals are
+    # counted from the middle.
     for intervals in (np.arange(middle, grid.size - 1), np.arange(middle - 1, -1, -1)):
-        side = crossing[intervals]
-        found = np.flatnonzero(side.any(axis=0))
-        first = intervals[side[:, found].argmax(axis=0)]
-        root = _refine(part.of(found), grid[first], grid[first + 1], net[first, found])
+        there = crossing[intervals]
+        count = there.argmax(axis=0)
+        found = np.flatnonzero(there.any(axis=0) & (count <= nearest))
+        nearest[found] = count[found]
+        at = intervals[count[found]]
+        ends = grid[at], grid[at + 1], net[at, found], net[at + 1, found]
+        root = _refine(part.of(found), *ends)
         nearer = np.abs(root) < np.abs(best[found])
         best[found[nearer]] = root[nearer]
     solved = np.isfinite(best)

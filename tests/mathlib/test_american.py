@@ -9,6 +9,7 @@ import pytest
 import QuantLib as ql
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from mathlib import american, black76
 from mathlib._arrays import BLOCK
@@ -118,6 +119,53 @@ def test_price_agrees_with_quantlib(grid: dict[str, np.ndarray]) -> None:
     assert np.max(error[out] / larger[out]) < 2e-8
     # In the money the premium is a hundred times larger, and next to exercise its integrand sharp.
     assert np.max(error / larger) < 3e-7
+
+
+def quadrature(
+    rate_time: np.ndarray, stdev: np.ndarray, d: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slow twin of a put's premium over the strike: its integral, with the boundary solved anew.
+
+    ``d`` has the futures of each row of ``(R, sqrt(v))``, in standard deviations from the boundary;
+    they come back over the strike.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    angle = 0.25 * np.pi * (nodes + 1.0)
+    left, weights = np.sin(angle) ** 2, 0.25 * np.pi * weights * np.sin(2.0 * angle)
+    boundary = american._solve_boundary(rate_time, stdev**2, np.append(left, 1.0))
+    result = np.empty(d.shape)
+    for i, (r, s) in enumerate(zip(rate_time, stdev, strict=True)):
+        x = s * (d[i, :, None] - boundary[i, -1])
+        sd = s * np.sqrt(1.0 - left)
+        d1 = (x + s * boundary[i, :-1]) / sd + 0.5 * sd
+        strip = special.ndtr(sd - d1) - np.exp(x) * special.ndtr(-d1)
+        result[i] = np.sum(r * np.exp(-r * (1.0 - left)) * strip * weights, axis=-1)
+    return result, np.exp(stdev[:, None] * (d - boundary[:, -1:]))
+
+
+@pytest.mark.parametrize(
+    ("rate_time", "stdev", "in_the_money", "out_of_it"),
+    [
+        ((1e-5, 0.1), (0.02, 0.6), 3e-8, 3e-10),  # where markets are
+        ((1e-8, 2.0), (0.001, 10.0), 2e-6, 5e-7),  # all that is solved for
+    ],
+)
+def test_interpolated_premium_is_the_integral(
+    rate_time: tuple[float, float],
+    stdev: tuple[float, float],
+    in_the_money: float,
+    out_of_it: float,
+) -> None:
+    rng = np.random.default_rng(22)
+    n = 200
+    r = np.exp(rng.uniform(*np.log(rate_time), n))
+    s = rng.uniform(*stdev, n)
+    d = (8.0 + s[:, None]) * rng.uniform(0.0, 1.0, (n, 20)) ** 2
+    d[:, 0] *= 1e-4
+    exact, forward = quadrature(r, s, d)
+    error = np.abs(american.premium(forward, 1.0, 1.0, s[:, None], r[:, None], False) - exact)
+    assert np.max(error[forward < 1.0]) < in_the_money
+    assert np.max(error[forward >= 1.0]) < out_of_it
 
 
 def test_vol_behind_out_of_the_money_prices_agrees_with_quantlib(
