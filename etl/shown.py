@@ -65,7 +65,7 @@ class Shown:
         engine.create_name_type(connection)
         self._files = _files(connection, lake)
         self._spans: Mapping[str, Span] = {}
-        self._days: int | None = None  # what all is shown from; nothing is yet
+        self._days: int | None = -1  # how far back all is shown; nothing is yet
 
     def limit(self, spans: Mapping[str, Span]) -> None:
         """Show of these markets what concerns these spans of time, where not all is asked for."""
