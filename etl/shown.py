@@ -49,10 +49,6 @@ class _File:
     known: Span | None  # first and last ``available_at`` of raw rows; derived ones lie by session
 
 
-#: Reports are few, and what is new of them may be of old ones.
-_REPORTS = frozenset(f"raw.{name}" for name in COT_DATASETS)
-
-
 class Shown:
     """Views in the memory of a connection, with the database attached as ``hydra``."""
 
@@ -63,6 +59,9 @@ class Shown:
         for schema, name in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
             connection.execute(f"create view memory.{schema}.{name} as from hydra.{schema}.{name}")
         engine.create_name_type(connection)
+        for name in COT_DATASETS:  # few rows in many files, which many ask for
+            engine.create_as(connection, f"memory.build.{name}", f"from hydra.raw.{name}")
+        self._show_reports()
         self._files = _files(connection, lake)
         self._spans: Mapping[str, Span] = {}
         self._days: int | None = -1  # how far back all is shown; nothing is yet
@@ -77,9 +76,9 @@ class Shown:
         self._days = -1
 
     def years(self, market: str) -> Iterable[Span]:
-        """All time, cut at the years that there is data of besides reports."""
-        kinds = [files for name, files in self._files.items() if name not in _REPORTS]
-        years = sorted({file.month.year for files in kinds for file in files[market]})
+        """All time, cut at the years of which anything is derived."""
+        priced = self._files["features.chain_v1"], self._files["features.session_bar_v1"]
+        years = sorted({file.month.year for files in priced for file in files[market]})
         cuts = [datetime(year, 1, 1, tzinfo=UTC) for year in years[1:]]
         return pairwise([NEVER, *cuts, END])
 
@@ -94,8 +93,16 @@ class Shown:
         look_back = None if days is None else sqlfiles.LookBack(days, ())
         for file in sqlfiles.features():
             self.show(f"features.{file.name}", look_back)
-        raw = {name: self._shown(f"raw.{name}", days) for name in DATASETS}
+        raw = {
+            name: self._shown(f"raw.{name}", days) for name in DATASETS.keys() - COT_DATASETS.keys()
+        }
         engine.create_raw_views(self._connection, raw)
+        self._show_reports()
+
+    def _show_reports(self) -> None:
+        for name in COT_DATASETS:
+            view = f"create or replace view memory.raw.{name} as from memory.build.{name}"
+            self._connection.execute(view)
 
     def show(self, source: str, look_back: sqlfiles.LookBack | None) -> None:
         """Let a feature's name stand for as much of it as is looked back on; ``None`` is all."""
@@ -127,7 +134,7 @@ class Shown:
             file.path
             for market, span in sorted(self._spans.items())
             for file in files[market]
-            if source in _REPORTS or _concerns(file, span, timedelta(days=days))
+            if _concerns(file, span, timedelta(days=days))
         ]
 
 
