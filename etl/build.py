@@ -32,6 +32,10 @@ STORAGE_VERSION = "v1.0.0"
 #: A source of which nothing is as new as what is looked at stays what it was.
 _OLDER_SOURCE = "(market, source) not in (select (market, source) from build.news)"
 
+#: A strike that is listed again stays what it was.
+_STRIKE = "(market, series, expiration, strike)"
+_OTHER_STRIKE = f"{_STRIKE} not in (select {_STRIKE} from build.news)"
+
 
 def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     """Make ``hydra.duckdb`` anew; the caller holds the write lock.
@@ -87,9 +91,10 @@ def _build(
         increment = Increment(connection, lake, built_of)
         for file in sqlfiles.stage("build"):
             increment.fill(file)
-        increment.keep("held", 0, "session_date < looked_at_from")
+        increment.keep("held", 0, "session_date < looked_at_from::date")
         increment.keep("sources", 100, _OLDER_SOURCE)
-        found = checks.run(connection, now, increment.shown, increment.since, _last_run(lake))
+        increment.keep("listed", 0, _OTHER_STRIKE)
+        found = checks.run(connection, now, increment.shown, increment.looked_at, _last_run(lake))
         checks.keep(lake, found, now)
         increment.close()
         with _writing(connection):

@@ -20,7 +20,6 @@ import polars as pl
 from etl import engine, sqlfiles
 from etl.errors import BadInput
 from etl.export import open_database
-from etl.increment import looked_at_from
 from etl.lake import Lake, replace_whole
 from etl.schemas import UTC
 from etl.shown import END, NEVER, Shown
@@ -48,7 +47,7 @@ def run(
     connection: duckdb.DuckDBPyConnection,
     now: datetime,
     shown: Shown,
-    since: Mapping[str, datetime],
+    looked_at: Mapping[str, datetime],
     before: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Run every check on a database.
@@ -61,7 +60,8 @@ def run(
     now : aware datetime
         The run's instant, which age is counted to.
     shown : what is read of the database
-    since : market → the instant before which it is as the last database
+    looked_at : market → the midnight with which its sessions begin that are looked at; ``NEVER``
+        is all of them
     before : the run on the last database, of which older findings stand; by default none do
 
     Returns
@@ -69,16 +69,16 @@ def run(
     What to keep of the run, in the columns of ``RECORDED``.
     """
     connection.execute(f"set variable run_at = timestamptz '{now.isoformat()}'")
-    since = dict.fromkeys(since, NEVER) if before is None else since
+    looked_at = dict.fromkeys(looked_at, NEVER) if before is None else looked_at
     checks = sqlfiles.checks()
-    found = {check.name: [_older(before, check, since)] for check in checks}
+    found = {check.name: [_older(before, check, looked_at)] for check in checks}
     shown.show_all(None)
     engine.create_macros(connection)
     for check in checks:
         if check.look_back is None:
             found[check.name] = [_findings(connection, check)]
     bounded = [(check.look_back, check) for check in checks if check.look_back is not None]
-    for part in _parts(shown, since):
+    for part in _parts(shown, looked_at):
         shown.limit(part)
         for days, check in sorted(bounded, key=itemgetter(0)):
             shown.show_all(days)
@@ -147,12 +147,12 @@ def _file(lake: Lake, now: datetime) -> Path:
     return lake.checks / f"{now:%Y%m%dT%H%M%S%fZ}.parquet"
 
 
-def _parts(shown: Shown, since: Mapping[str, datetime]) -> Iterator[dict[str, Span]]:
+def _parts(shown: Shown, looked_at: Mapping[str, datetime]) -> Iterator[dict[str, Span]]:
     """The sessions that are looked at, in parts: what is new, and all of a market by its years."""
-    new = {market: instant for market, instant in since.items() if instant != NEVER}
+    new = {market: start for market, start in looked_at.items() if start != NEVER}
     if new:
-        yield {market: (looked_at_from(instant), END) for market, instant in new.items()}
-    for market in sorted(since.keys() - new.keys()):
+        yield {market: (start, END) for market, start in new.items()}
+    for market in sorted(looked_at.keys() - new.keys()):
         for year in shown.years(market):
             yield {market: year}
 
@@ -169,13 +169,13 @@ def _findings(connection: duckdb.DuckDBPyConnection, check: sqlfiles.Check) -> p
 
 
 def _older(
-    before: pl.DataFrame | None, check: sqlfiles.Check, since: Mapping[str, datetime]
+    before: pl.DataFrame | None, check: sqlfiles.Check, looked_at: Mapping[str, datetime]
 ) -> pl.DataFrame:
     """What was found before of sessions that are not looked at."""
     if before is None:
         return RECORDED.to_frame().select(_FOUND)
     old = before.filter(pl.col("check_name") == check.name, pl.col("reason").is_not_null())
-    part = {market: (NEVER, looked_at_from(instant)) for market, instant in since.items()}
+    part = {market: (NEVER, start) for market, start in looked_at.items()}
     return _within(old.select(_FOUND), part)
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ from etl.market import Market
 from etl.schemas import UTC as UTC_TYPE
 from etl.shown import CORRECTED, END, NEVER, Shown, landed
 
-__all__ = ["NEVER", "Increment", "inputs", "looked_at_from", "stands"]
+__all__ = ["NEVER", "Increment", "inputs", "stands"]
 
 #: The first row of a session is known no longer before its date.
 _BEFORE = timedelta(days=5)
 
 _OWN = "since, looked_at_from"
-_SINCE = {"market": pl.String(), "since": UTC_TYPE, "looked_at_from": pl.Date()}
+_SINCE = {"market": pl.String(), "since": UTC_TYPE, "looked_at_from": UTC_TYPE}
 
 
 def inputs(lake: Lake, markets: Mapping[str, Market]) -> dict[str, Any]:
@@ -119,6 +119,8 @@ class Increment:
     Attributes
     ----------
     since : market → the instant from which on its rows are computed
+    looked_at : market → the instant from which on its sessions are looked at, because something
+        of them is new
     shown : what is read of the new database
     """
 
@@ -134,13 +136,29 @@ class Increment:
         self._bound = any(since != NEVER for since in self.since.values())
         self.shown = Shown(connection, lake)
         connection.execute("create schema memory.standing")
-        rows = [
-            (market, since, looked_at_from(since).date()) for market, since in self.since.items()
-        ]
-        engine.create_table(
-            connection, "memory.build.since", pl.DataFrame(rows, _SINCE, orient="row")
-        )
+        self.looked_at = self.since
+        self._limit()
+        if self._bound:
+            self.looked_at = self._changed()
+            self._limit()
+
+    def _limit(self) -> None:
+        """Say in ``build.since`` what is new, and show from there on."""
+        rows = [(market, since, self.looked_at[market]) for market, since in self.since.items()]
+        limits = pl.DataFrame(rows, _SINCE, orient="row")
+        engine.create_table(self._connection, "memory.build.since", limits)
         self.shown.limit({market: (since, END) for market, since in self.since.items()})
+
+    def _changed(self) -> dict[str, datetime]:
+        """Market → a day with which the sessions begin of which anything is new."""
+        first = dict(self.since)
+        for file in sqlfiles.stage("derive"):
+            self.shown.show(f"features.{file.name}", sqlfiles.LookBack(CORRECTED.days, ()))
+            new = f"from features.{file.name} join build.since using (market)"
+            rows = f"select market, min(session_date) {new} where {file.known_at} >= since"
+            for market, day in self._connection.sql(f"{rows} group by market").fetchall():
+                first[market] = min(first[market], datetime.combine(day, time(), UTC))
+        return {m: at if self.since[m] == NEVER else at - _BEFORE for m, at in first.items()}
 
     def close(self) -> None:
         """Let the last database go."""
@@ -185,7 +203,7 @@ class Increment:
         days : how far back the file looks from the first session that is looked at
         stands : which rows of the last table stand, in SQL
         """
-        self.shown.limit({market: (looked_at_from(at), END) for market, at in self.since.items()})
+        self.shown.limit({market: (start, END) for market, start in self.looked_at.items()})
         self.shown.show_all(days)
         engine.create_as(self._connection, "build.news", sqlfiles.text(f"build/{name}.sql"))
         if self._bound:
@@ -199,12 +217,6 @@ class Increment:
         """A SELECT of the rows of the last database that stand."""
         rows = f"from {table} join build.since using (market)"
         return f"select * exclude ({_OWN}) {rows} where since > '{NEVER}' and {condition}"
-
-
-def looked_at_from(since: datetime) -> datetime:
-    """From which day on the checks look: what they found of sessions before stands."""
-    midnight = since.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight if since == NEVER else midnight - CORRECTED
 
 
 def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None:
