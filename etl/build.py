@@ -32,6 +32,10 @@ STORAGE_VERSION = "v1.0.0"
 #: A source of which nothing is as new as what is looked at stays what it was.
 _OLDER_SOURCE = "(market, source) not in (select (market, source) from build.news)"
 
+#: A strike that is listed again stays what it was.
+_STRIKE = "(market, series, expiration, strike)"
+_OTHER_STRIKE = f"{_STRIKE} not in (select {_STRIKE} from build.news)"
+
 
 def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     """Make ``hydra.duckdb`` anew; the caller holds the write lock.
@@ -87,10 +91,11 @@ def _build(
         increment = Increment(connection, lake, built_of)
         for file in sqlfiles.stage("build"):
             increment.fill(file)
-        increment.keep("held", 0, "session_date < looked_at_from")
+        increment.keep("held", 0, "session_date < looked_at_from::date")
         increment.keep("sources", 100, _OLDER_SOURCE)
-        _macros(connection)  # the checks ask them
-        checks.keep(lake, checks.run(connection, now, increment, _last_run(lake)), now)
+        increment.keep("listed", 0, _OTHER_STRIKE)
+        found = checks.run(connection, now, increment.shown, increment.looked_at, _last_run(lake))
+        checks.keep(lake, found, now)
         increment.close()
         with _writing(connection):
             note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
@@ -100,7 +105,7 @@ def _build(
             for base, file in _newest().items():
                 connection.execute(f"create view features.{base} as from features.{file.name}")
                 _comment(connection, "view", base, file, note)
-            _macros(connection)
+            engine.create_macros(connection)
             freshness = "from freshness_at((select built_at from meta.builds))"
             engine.create_as(connection, "quality.freshness", freshness)
             _checks(connection, lake)
@@ -119,11 +124,6 @@ def _writing(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     yield
     connection.execute("commit")
     connection.execute("use memory")
-
-
-def _macros(connection: duckdb.DuckDBPyConnection) -> None:
-    for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
-        connection.execute(macro.read_text(encoding="utf-8"))
 
 
 def _row_counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:

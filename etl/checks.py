@@ -8,7 +8,9 @@ lake, with a row a finding and a row for a check that found nothing; ``quality.c
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ import polars as pl
 from etl import engine, sqlfiles
 from etl.errors import BadInput
 from etl.export import open_database
-from etl.increment import Increment
 from etl.lake import Lake, replace_whole
 from etl.schemas import UTC
+from etl.shown import END, NEVER, Shown
+from etl.spans import Span
 
 __all__ = ["RECORDED", "findings", "is_kept", "keep", "kept", "look", "run", "summary"]
 
@@ -43,36 +46,45 @@ _FOUND = ("market", "session_date", "subject", "reason")
 def run(
     connection: duckdb.DuckDBPyConnection,
     now: datetime,
-    increment: Increment | None = None,
+    shown: Shown,
+    looked_at: Mapping[str, datetime],
     before: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Run every check on a database.
 
+    A check holds a year of a market at once, unless it looks back on all.
+
     Parameters
     ----------
-    connection : with the database as its default
+    connection : with the database attached as ``hydra``
     now : aware datetime
         The run's instant, which age is counted to.
-    increment : shows as much of the database as each check looks back on; by default it is whole
-    before : the run on the last database, of which older findings stand
+    shown : what is read of the database
+    looked_at : market → the midnight with which its sessions begin that are looked at; ``NEVER``
+        is all of them
+    before : the run on the last database, of which older findings stand; by default none do
 
     Returns
     -------
     What to keep of the run, in the columns of ``RECORDED``.
     """
     connection.execute(f"set variable run_at = timestamptz '{now.isoformat()}'")
-    found = {}
-    for check in sorted(sqlfiles.checks(), key=_look_back):
-        if increment is None:
-            rows = _findings(connection, check)
-        elif before is None or check.look_back is None:
-            increment.show_all(None)
-            rows = _findings(connection, check)
-        else:
-            increment.show_all(check.look_back)
-            rows = _joined(before, _findings(connection, check), check, increment.looked_at)
-        found[check.name] = _recorded(rows, check, now)
-    return pl.concat([RECORDED.to_frame(), *(found[name] for name in sorted(found))])
+    looked_at = dict.fromkeys(looked_at, NEVER) if before is None else looked_at
+    checks = sqlfiles.checks()
+    found = {check.name: [_older(before, check, looked_at)] for check in checks}
+    shown.show_all(None)
+    engine.create_macros(connection)
+    for check in checks:
+        if check.look_back is None:
+            found[check.name] = [_findings(connection, check)]
+    bounded = [(check.look_back, check) for check in checks if check.look_back is not None]
+    for part in _parts(shown, looked_at):
+        shown.limit(part)
+        for days, check in sorted(bounded, key=itemgetter(0)):
+            shown.show_all(days)
+            found[check.name].append(_within(_findings(connection, check), part))
+    recorded = [_recorded(pl.concat(found[check.name]), check, now) for check in checks]
+    return pl.concat([RECORDED.to_frame(), *recorded])
 
 
 def look(lake: Lake, now: datetime) -> pl.DataFrame:
@@ -83,9 +95,12 @@ def look(lake: Lake, now: datetime) -> pl.DataFrame:
     BadInput
         There is no database, or it was built by another version of the project.
     """
-    connection = open_database(lake.database)
+    open_database(lake.database).close()
+    connection = engine.connect()
     try:
-        return run(connection, now)
+        connection.execute(f"attach {engine.quoted(lake.database)} as hydra (read_only)")
+        shown = Shown(connection, lake)
+        return run(connection, now, shown, dict.fromkeys(lake.markets(), NEVER))
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(
@@ -132,13 +147,19 @@ def _file(lake: Lake, now: datetime) -> Path:
     return lake.checks / f"{now:%Y%m%dT%H%M%S%fZ}.parquet"
 
 
-def _look_back(check: sqlfiles.Check) -> float:
-    return float("inf") if check.look_back is None else check.look_back
+def _parts(shown: Shown, looked_at: Mapping[str, datetime]) -> Iterator[dict[str, Span]]:
+    """The sessions that are looked at, in parts: what is new, and all of a market by its years."""
+    new = {market: start for market, start in looked_at.items() if start != NEVER}
+    if new:
+        yield {market: (start, END) for market, start in new.items()}
+    for market in sorted(looked_at.keys() - new.keys()):
+        for year in shown.years(market):
+            yield {market: year}
 
 
 def _findings(connection: duckdb.DuckDBPyConnection, check: sqlfiles.Check) -> pl.DataFrame:
-    """What a check finds, sorted."""
-    found: pl.DataFrame = connection.sql(f"from ({check.body}) order by all").pl()
+    """What a check finds."""
+    found: pl.DataFrame = connection.sql(check.body).pl()
     return found.select(
         pl.col(name).cast(RECORDED[name])
         if name in found.columns
@@ -147,23 +168,33 @@ def _findings(connection: duckdb.DuckDBPyConnection, check: sqlfiles.Check) -> p
     )
 
 
-def _joined(
-    before: pl.DataFrame, found: pl.DataFrame, check: sqlfiles.Check, looked_at: pl.DataFrame
+def _older(
+    before: pl.DataFrame | None, check: sqlfiles.Check, looked_at: Mapping[str, datetime]
 ) -> pl.DataFrame:
-    """What was found before of older sessions than are looked at, and what is now of these."""
+    """What was found before of sessions that are not looked at."""
+    if before is None:
+        return RECORDED.to_frame().select(_FOUND)
     old = before.filter(pl.col("check_name") == check.name, pl.col("reason").is_not_null())
-    is_new = pl.col("session_date") >= pl.col("looked_at_from")
-    parts = [
-        rows.select(_FOUND).join(looked_at, on="market").filter(condition).select(_FOUND)
-        for rows, condition in ((old, ~is_new), (found, is_new))
-    ]
-    return pl.concat(parts).sort(_FOUND, nulls_last=True)
+    part = {market: (NEVER, start) for market, start in looked_at.items()}
+    return _within(old.select(_FOUND), part)
+
+
+def _within(found: pl.DataFrame, part: Mapping[str, Span]) -> pl.DataFrame:
+    """The findings of the sessions of a part."""
+    rows = [(market, start.date(), end.date()) for market, (start, end) in part.items()]
+    limits = pl.DataFrame(
+        rows, {"market": pl.String(), "start": pl.Date(), "end": pl.Date()}, orient="row"
+    )
+    is_of = pl.col("session_date").is_between("start", "end", closed="left")
+    return found.join(limits, on="market").filter(is_of).select(_FOUND)
 
 
 def _recorded(found: pl.DataFrame, check: sqlfiles.Check, now: datetime) -> pl.DataFrame:
-    """The rows of a check to keep: one that says nothing where it found nothing."""
+    """The rows of a check to keep, sorted: one that says nothing where it found nothing."""
     if found.is_empty():
         found = pl.DataFrame({name: [None] for name in _FOUND})
     about = {"run_at": now, "check_name": check.name, "severity": check.severity}
-    found = found.with_columns(pl.lit(value).alias(name) for name, value in about.items())
+    found = found.sort(_FOUND, nulls_last=True).with_columns(
+        pl.lit(value).alias(name) for name, value in about.items()
+    )
     return found.select(pl.col(name).cast(dtype) for name, dtype in RECORDED.items())

@@ -146,6 +146,12 @@ def create_name_type(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"create type feature as enum ({names})")
 
 
+def create_macros(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the macros that answer at an instant, in the database in use."""
+    for macro in sorted(sqlfiles.root().glob("macros/*.sql")):
+        connection.execute(macro.read_text(encoding="utf-8"))
+
+
 def create_derived_view(
     connection: duckdb.DuckDBPyConnection, file: sqlfiles.SqlFile, files: Sequence[str]
 ) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,18 @@ import polars as pl
 
 from etl import engine, records, sqlfiles
 from etl.errors import LakeError
-from etl.lake import Lake, fingerprint, month_of
+from etl.lake import Lake, fingerprint
 from etl.market import Market
-from etl.schemas import COT_DATASETS, DATASETS
 from etl.schemas import UTC as UTC_TYPE
-from etl.stored import derived_tables
+from etl.shown import CORRECTED, END, NEVER, Shown, landed
 
 __all__ = ["NEVER", "Increment", "inputs", "stands"]
-
-#: Before every row: nothing of the market is taken over.
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-
-#: A settlement is corrected for 45 days: what is checked of older sessions does not change.
-_CORRECTED = timedelta(days=50)
 
 #: The first row of a session is known no longer before its date.
 _BEFORE = timedelta(days=5)
 
 _OWN = "since, looked_at_from"
-_SINCE = {"market": pl.String(), "since": UTC_TYPE, "looked_at_from": pl.Date()}
+_SINCE = {"market": pl.String(), "since": UTC_TYPE, "looked_at_from": UTC_TYPE}
 
 
 def inputs(lake: Lake, markets: Mapping[str, Market]) -> dict[str, Any]:
@@ -115,8 +108,8 @@ class Increment:
     """The build-stage tables of a new database, computed from each market's ``since`` on.
 
     A feature's SELECT runs beside the new database, in the connection's own memory, where the
-    names that it reads are views: on ``meta`` and ``raw``, and on as much of each feature as the
-    header of its file says that its rows look back on.  ``standing`` has the rows that stand.
+    names that it reads are views: on as much of each feature as the header of its file says that
+    its rows look back on.  ``standing`` has the rows that stand.
 
     Parameters
     ----------
@@ -126,33 +119,46 @@ class Increment:
     Attributes
     ----------
     since : market → the instant from which on its rows are computed
-    looked_at : ``market``, and ``looked_at_from``: its first session that is looked at
+    looked_at : market → the instant from which on its sessions are looked at, because something
+        of them is new
+    shown : what is read of the new database
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, lake: Lake, made: Mapping[str, Any]
     ) -> None:
         self._connection = connection
-        self._lake = lake
         self.since = dict.fromkeys(lake.markets(), NEVER)
         if (record := _usable_record(lake, made)) is not None:
             connection.execute(f"attach {engine.quoted(lake.database)} as last (read_only)")
             shifted = connection.sql(sqlfiles.text("build/shifted.sql")).fetchall()
             self.since |= _since(lake, record, {market for (market,) in shifted})
         self._bound = any(since != NEVER for since in self.since.values())
-        for schema in ("build", "standing", "meta", "raw", "features"):
-            connection.execute(f"create schema memory.{schema}")
-        for schema, name in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
-            connection.execute(f"create view memory.{schema}.{name} as from hydra.{schema}.{name}")
-        engine.create_name_type(connection)
-        rows = [(market, since, _looked_at_from(since)) for market, since in self.since.items()]
+        self.shown = Shown(connection, lake)
+        connection.execute("create schema memory.standing")
+        self.looked_at = self.since
+        self._limit()
+        if self._bound:
+            self.looked_at = self._changed()
+            self._limit()
+
+    def _limit(self) -> None:
+        """Say in ``build.since`` what is new, and show from there on."""
+        rows = [(market, since, self.looked_at[market]) for market, since in self.since.items()]
         limits = pl.DataFrame(rows, _SINCE, orient="row")
-        engine.create_table(connection, "memory.build.since", limits)
-        self.looked_at = limits.select("market", "looked_at_from")
-        self._derived = derived_tables(lake)
-        self._days: int | None = -1  # what is shown; nothing is yet
-        landed = _landed(lake)
-        self._last_known = {path: file.get("last_available_at") for path, file in landed.items()}
+        engine.create_table(self._connection, "memory.build.since", limits)
+        self.shown.limit({market: (since, END) for market, since in self.since.items()})
+
+    def _changed(self) -> dict[str, datetime]:
+        """Market → a day with which the sessions begin of which anything is new."""
+        first = dict(self.since)
+        for file in sqlfiles.stage("derive"):
+            self.shown.show(f"features.{file.name}", sqlfiles.LookBack(CORRECTED.days, ()))
+            new = f"from features.{file.name} join build.since using (market)"
+            rows = f"select market, min(session_date) {new} where {file.known_at} >= since"
+            for market, day in self._connection.sql(f"{rows} group by market").fetchall():
+                first[market] = min(first[market], datetime.combine(day, time(), UTC))
+        return {m: at if self.since[m] == NEVER else at - _BEFORE for m, at in first.items()}
 
     def close(self) -> None:
         """Let the last database go."""
@@ -169,7 +175,7 @@ class Increment:
         """
         look_back = file.look_back if self._bound else None
         for source in file.sources:
-            self.show(source, look_back)
+            self.shown.show(source, look_back)
         place = f"hydra.features.{file.name}"
         stands = f"memory.standing.{file.name}"
         if look_back is None:
@@ -197,7 +203,8 @@ class Increment:
         days : how far back the file looks from the first session that is looked at
         stands : which rows of the last table stand, in SQL
         """
-        self.show_all(days)
+        self.shown.limit({market: (start, END) for market, start in self.looked_at.items()})
+        self.shown.show_all(days)
         engine.create_as(self._connection, "build.news", sqlfiles.text(f"build/{name}.sql"))
         if self._bound:
             rows = self._standing(f"last.meta.{name}", stands)
@@ -206,78 +213,10 @@ class Increment:
         self._connection.execute("drop table build.news")
         self._connection.execute(f"create view memory.meta.{name} as from hydra.meta.{name}")
 
-    def show_all(self, days: int | None) -> None:
-        """Show all that is raw or a feature from so many days before what is looked at on.
-
-        ``None`` is all of it, as is any number where nothing of the last database stands.
-        """
-        days = days if self._bound else None
-        if days == self._days:
-            return
-        self._days = days
-        look_back = None if days is None else sqlfiles.LookBack(days + _CORRECTED.days, ())
-        for file in sqlfiles.features():
-            self.show(f"features.{file.name}", look_back)
-        if look_back is not None:
-            engine.create_raw_views(self._connection, self._raw_files(look_back.days))
-            return
-        for dataset in DATASETS:
-            rows = f"from hydra.raw.{dataset}"
-            self._connection.execute(f"create or replace view memory.raw.{dataset} as {rows}")
-
-    def _raw_files(self, days: int) -> dict[str, list[str]]:
-        """Dataset → the files with rows known from so many days before ``since`` on."""
-        found: dict[str, list[str]] = {}
-        for dataset in DATASETS:
-            paths = self._lake.raw_files(dataset)  # reports are few, and what is new may be old
-            if dataset not in COT_DATASETS:
-                paths = [path for path in paths if self._is_new(path, days)]
-            found[dataset] = engine.shown(self._lake.root, paths)
-        return found
-
-    def _is_new(self, path: Path, days: int) -> bool:
-        last = self._last_known.get(str(path.relative_to(self._lake.root)))
-        since = self.since[path.parts[-4].removeprefix("market=")]
-        if last is None or since == NEVER:
-            return True
-        return datetime.fromisoformat(last) >= since - timedelta(days=days)
-
     def _standing(self, table: str, condition: str) -> str:
         """A SELECT of the rows of the last database that stand."""
         rows = f"from {table} join build.since using (market)"
         return f"select * exclude ({_OWN}) {rows} where since > '{NEVER}' and {condition}"
-
-    def show(self, source: str, look_back: sqlfiles.LookBack | None) -> None:
-        """Let a feature's name stand for as much of it as is looked back on; ``None`` is all."""
-        file = next(
-            (file for file in sqlfiles.features() if f"features.{file.name}" == source), None
-        )
-        if file is None:  # what is raw is read whole
-            return
-        days = None if look_back is None or source in look_back.whole else look_back.days
-        if file.stage == "derive":
-            files = [path for path in self._derived[file.name] if self._reaches(path, days)]
-            engine.create_derived_view(self._connection, file, engine.shown(self._lake.root, files))
-            return
-        rows = f"from hydra.{source}"
-        if days is not None:
-            rows = (
-                f"select * exclude ({_OWN}) {rows} join build.since using (market) "
-                f"where {file.known_at} >= since - interval {days} days"
-            )
-        self._connection.execute(f"create or replace view memory.{source} as {rows}")
-
-    def _reaches(self, path: Path, days: int | None) -> bool:
-        """Whether a market's derived month is within so many days before its ``since``."""
-        since = self.since[path.parts[-4].removeprefix("market=")]
-        if days is None or since == NEVER:
-            return True
-        return month_of(path) >= (since - timedelta(days=days)).date().replace(day=1)
-
-
-def _looked_at_from(since: datetime) -> date:
-    """From which session on the checks look: what they found before stands."""
-    return since.date() if since == NEVER else (since - _CORRECTED).date()
 
 
 def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -293,7 +232,7 @@ def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None
 
 def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str, datetime]:
     """Since when a market's rows may be others than in the last database."""
-    known = {path: file.get("first_available_at") for path, file in _landed(lake).items()}
+    known = {path: file.get("first_available_at") for path, file in landed(lake).items()}
     merged = lake.merged()
     found = {}
     for market, then in record["inputs"]["markets"].items():
@@ -310,9 +249,3 @@ def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str
             known_from = [day - _BEFORE for day in failed]  # that may have succeeded since
             found[market] = min(*map(datetime.fromisoformat, instants), *known_from)
     return found
-
-
-def _landed(lake: Lake) -> dict[str, dict[str, Any]]:
-    """Path → what the records say of a raw file, landed or merged of such."""
-    batches = [*lake.batch_records(), *lake.compaction_records()]
-    return {file["path"]: file for batch in batches for file in batch["files"]}

@@ -22,4 +22,4 @@ held as (
 select h.*
 from held as h
 join build.since as b using (market)
-where h.session_date >= b.looked_at_from
+where h.session_date >= b.looked_at_from::date

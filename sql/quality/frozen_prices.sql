@@ -28,16 +28,23 @@ prices as (
     group by all
 ),
 
+pairs as (
+    select
+        *,
+        lag(session_date) over history as session_before, lag(price) over history as price_before
+    from prices
+    window history as (partition by market, subject, instrument_id order by session_date)
+),
+
 slices as (
     select
         p.market, p.session_date, p.subject, s.previous,
         count(*) as n_prices,
-        count(*) filter (where p.price = q.price) as n_same
-    from prices as p
-    join sessions as s using (market, session_date)
-    join prices as q
-        on p.market = q.market and s.previous = q.session_date
-        and p.subject = q.subject and p.instrument_id = q.instrument_id
+        count(*) filter (where p.price = p.price_before) as n_same
+    from pairs as p
+    join sessions as s
+        on p.market = s.market and p.session_date = s.session_date
+        and p.session_before = s.previous
     group by p.market, p.session_date, p.subject, s.previous
 )
 

@@ -2,12 +2,6 @@
 -- severity: warning
 -- look_back: all
 with
-listed as (
-    select distinct market, series, expiration, strike
-    from raw.option_definition
-    where update_action <> 'D'
-),
-
 steps as (
     select
         *,
@@ -15,7 +9,7 @@ steps as (
         next_strike - strike as step,
         strike - lag(strike) over ladder as step_below,
         lead(strike, 2) over ladder - next_strike as step_above
-    from listed
+    from meta.listed
     window ladder as (partition by market, series, expiration order by strike)
 )
 

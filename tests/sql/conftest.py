@@ -267,13 +267,13 @@ class Bench:
             self.connection.execute(text)
 
     def kept(self) -> None:
-        """``meta.held`` and ``meta.sources`` of what is there, with no row of what is not."""
+        """``meta.held``, ``sources`` and ``listed`` of what is there, with no row of what is not."""
         for file in sqlfiles.features():
             if not self._exists("features", file.name):
                 engine.create_as(self.connection, f"features.{file.name}", engine.no_row(file))
         never = {"market": [self.market.code], "since": [NEVER], "looked_at_from": [NEVER.date()]}
         engine.create_table(self.connection, "build.since", pl.DataFrame(never))
-        for name in ("held", "sources"):
+        for name in ("held", "listed", "sources"):
             engine.create_as(self.connection, f"meta.{name}", sqlfiles.text(f"build/{name}.sql"))
 
     def _exists(self, schema: str, table: str) -> bool:
@@ -306,7 +306,7 @@ class Bench:
         """What one check of ``sql/quality`` finds at an instant."""
         (check,) = [check for check in sqlfiles.checks() if check.name == name]
         self.connection.execute(f"set variable run_at = timestamptz '{run_at}'")
-        if "meta.held" in check.body:
+        if "meta.held" in check.body or "meta.listed" in check.body:
             self.kept()
         return self.sql(check.body)
 
