@@ -66,15 +66,26 @@ spine as (
         on s.market = r.market and s.session_date >= r.valid_from
 ),
 
+-- Definitions are repeated every day: of those known by the first cut-off the newest counts.
+counted as (
+    select instrument_id, max(available_at) as counts_from
+    from raw.option_definition
+    where available_at <= (select min(as_of) from spine)
+    group by instrument_id
+),
+
 -- One row an instrument and instant: ties in an ASOF JOIN would be broken at random.
 definitions as (
     select
-        instrument_id, available_at, contract, series, expiration, option_type, strike,
-        underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed
-    from raw.option_definition
+        d.instrument_id, d.available_at, d.contract, d.series, d.expiration, d.option_type,
+        d.strike, d.underlying, d.update_action,
+        if(d.source like 'chain-%', 'snapshot', 'stream') as feed
+    from raw.option_definition as d
+    left join counted as c on d.instrument_id = c.instrument_id
+    where c.counts_from is null or d.available_at >= c.counts_from
     qualify row_number() over (
-        partition by instrument_id, available_at
-        order by as_of desc, update_action, contract, ingested_at desc
+        partition by d.instrument_id, d.available_at
+        order by d.as_of desc, d.update_action, d.contract, d.ingested_at desc
     ) = 1
 ),
 
