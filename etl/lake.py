@@ -185,6 +185,15 @@ class Lake:
             or landed_at(path) > landed_at(newest)
         ]
 
+    def below(self, folder: Path) -> list[str]:
+        """The path below the lake of every file in a folder of it, in a stable order."""
+        place = folder.relative_to(self.root)
+        found = []
+        for inside, _, names in os.walk(folder):
+            part = f"{place}{inside.removeprefix(str(folder))}"
+            found += [f"{part}/{name}" for name in names]
+        return sorted(found)
+
     def markets(self) -> list[str]:
         """Markets for which anything has landed."""
         found = self.raw.glob("dataset=*/market=*")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from etl import show, sqlfiles
@@ -118,7 +119,7 @@ def look(lake: Lake) -> Status:
     return Status(
         built_at=built_at,
         versions=f"hydra {hydra} with duckdb {duckdb}",
-        derived_bytes=_bytes(lake.derived),
+        derived_bytes=_derived_bytes(lake),
         database_bytes=lake.database.stat().st_size,
         landed=_landed(lake),
         holdings=holdings,
@@ -160,8 +161,12 @@ def _landed(lake: Lake) -> dict[str, Landed]:
     return dict(found)
 
 
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _derived_bytes(lake: Lake) -> int:
+    total = 0
+    for name in lake.below(lake.derived):
+        with suppress(FileNotFoundError):  # a run took it away in the meantime
+            total += os.path.getsize(lake.root / name)
+    return total
 
 
 def _minute(instant: datetime) -> str:

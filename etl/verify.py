@@ -120,7 +120,8 @@ def repair(lake: Lake, now: datetime) -> list[Wrong]:
     lake.mend()
     wrong_ones = [*_raw(lake, thorough=True), *_derived(lake, thorough=True)]
     # What a run before has set aside is gone, and its reason stands.
-    found = [wrong for wrong in wrong_ones if not _is_aside(lake, wrong.path)]
+    aside = _aside(lake)
+    found = [wrong for wrong in wrong_ones if wrong.path not in aside]
     landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
     merged = {path: (_brought(file, landed), file) for path, file in lake.merged().items()}
     for wrong in found:
@@ -170,10 +171,12 @@ def set_aside(lake: Lake) -> list[str]:
     return lines
 
 
-def _is_aside(lake: Lake, path: str) -> bool:
-    """Whether a file was set aside and none stands in its place again."""
-    record = lake.root / _SET_ASIDE / f"{path}.json"
-    return record.exists() and not (lake.root / path).exists()
+def _aside(lake: Lake) -> set[str]:
+    """The files that were set aside and in whose place none stands again."""
+    names = lake.below(lake.root / _SET_ASIDE)
+    reasons = [name.removeprefix(f"{_SET_ASIDE}/") for name in names if name.endswith(".json")]
+    paths = {reason.removesuffix(".json") for reason in reasons}
+    return {path for path in paths if not (lake.root / path).exists()}
 
 
 def _set_aside(lake: Lake, path: str, record: Mapping[str, Any]) -> None:
@@ -198,8 +201,8 @@ def _refusal(lake: Lake, wrong: list[Wrong]) -> LakeError:
 
 
 def _compare(lake: Lake) -> tuple[int, list[Wrong]]:
-    files = [path for folder in (lake.raw, lake.derived) for path in folder.rglob("*.parquet")]
-    count = len(files) + lake.database.exists()
+    files = [path for folder in (lake.raw, lake.derived) for path in lake.below(folder)]
+    count = sum(path.endswith(".parquet") for path in files) + lake.database.exists()
     found = [*_raw(lake, thorough=True), *_derived(lake, thorough=True), *_database(lake)]
     return count, found
 
@@ -226,10 +229,11 @@ def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     held = {path for file in merged.values() for path in file["landed"]}
     held |= merged.keys() - set(newest.values())
     recorded = {path: file for path, (_, file) in landed.items()} | merged
+    aside = _aside(lake)
     expected = {
         path: file
         for path, file in recorded.items()
-        if not _is_aside(lake, path) and (path not in held or (lake.root / path).exists())
+        if path not in aside and (path not in held or (lake.root / path).exists())
     }
     wrong = list(_against(lake, lake.raw, expected, "no landing brought it", thorough))
     yield from wrong
@@ -268,7 +272,7 @@ def _against(
         place = lake.root / path
         if reason := _difference(place, about, thorough and lake.has(place)):
             yield Wrong(path, reason)
-    there = (str(path.relative_to(lake.root)) for path in sorted(folder.rglob("*.parquet")))
+    there = (path for path in lake.below(folder) if path.endswith(".parquet"))
     yield from (Wrong(path, foreign) for path in there if path not in expected)
 
 

@@ -70,24 +70,36 @@ spine as (
 reach as (
     select
         min(quotes_from) as quotes_from, max(quotes_to) as quotes_to,
-        min(session_date) - 10 as ref_date, max(as_of) as as_of
+        min(session_date) - 10 as ref_date, min(as_of) as first_as_of, max(as_of) as as_of
     from spine
+),
+
+-- Definitions are repeated every day: of those known by the first cut-off the newest counts.
+counted as (
+    select instrument_id, max(available_at) as counts_from
+    from raw.option_definition
+    where available_at <= (select first_as_of from reach)
+    group by instrument_id
 ),
 
 -- Each definition until the next of its instrument; of several at one instant one counts.
 definitions as (
     select
-        instrument_id, available_at, contract, series, expiration, option_type, strike,
-        underlying, update_action, if(source like 'chain-%', 'snapshot', 'stream') as feed,
-        lead(available_at, 1, timestamptz 'infinity') over (
-            partition by instrument_id
+        d.instrument_id, d.available_at, d.contract, d.series, d.expiration, d.option_type,
+        d.strike, d.underlying, d.update_action,
+        if(d.source like 'chain-%', 'snapshot', 'stream') as feed,
+        lead(d.available_at, 1, timestamptz 'infinity') over (
+            partition by d.instrument_id
             order by
-                available_at, as_of, update_action desc nulls first, contract desc nulls first,
-                ingested_at
+                d.available_at, d.as_of, d.update_action desc nulls first,
+                d.contract desc nulls first, d.ingested_at
         ) as superseded_at
-    from raw.option_definition
-    where available_at <= (select as_of from reach)
-    qualify superseded_at > available_at
+    from raw.option_definition as d
+    left join counted as c on d.instrument_id = c.instrument_id
+    where
+        d.available_at <= (select as_of from reach)
+        and (c.counts_from is null or d.available_at >= c.counts_from)
+    qualify superseded_at > d.available_at
 ),
 
 listed as (

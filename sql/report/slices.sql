@@ -4,7 +4,7 @@ with
 listed as (
     select u.market, u.session_date, u.price_source, count(*) as n_listed
     from features.surface_v1 as u
-    semi join snapshots as n using (market, session_date, price_source, as_of)
+    semi join detailed_slices as d using (market, session_date, price_source, as_of)
     group by u.market, u.session_date, u.price_source
 )
 

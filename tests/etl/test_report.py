@@ -7,8 +7,10 @@ import hashlib
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +255,14 @@ def test_what_is_drawn_strike_by_strike_is_bounded(
     assert 0 < sum(strikes) <= 700
     for market, sessions in some["slices"].items():
         assert sorted(sessions) == sorted(whole["slices"][market])[-len(sessions) :]
+    monkeypatch.setattr(data_module, "STRIKES", 4_000)
+    more = collect(connection, sample_lake.now)
+    for market, sessions in more["slices"].items():
+        priced: Counter[str] = Counter()
+        for (session, *_), leaf in leaves(whole["smile"][market], 3):
+            priced[session] += sum(vol is not None for vol in leaf["vol"])
+        through = accumulate(priced[session] for session in sorted(priced, reverse=True))
+        assert len(sessions) == sum(strikes <= 2_000 for strikes in through) > 1  # and no fewer
 
 
 @pytest.mark.parametrize("chart", charts(CONVENTIONS), ids=lambda chart: chart.name)
