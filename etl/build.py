@@ -32,7 +32,7 @@ STORAGE_VERSION = "v1.0.0"
 #: A source of which nothing is as new as what is looked at stays what it was.
 _OLDER_SOURCE = "(market, source) not in (select (market, source) from build.news)"
 
-#: A strike that is listed again stays what it was.
+#: A strike that is listed again is there already.
 _STRIKE = "(market, series, expiration, strike)"
 _OTHER_STRIKE = f"{_STRIKE} not in (select {_STRIKE} from build.news)"
 

@@ -11,8 +11,7 @@ sessions as (
 
 prices as (
     select
-        c.market, c.session_date, c.price_source || ' ' || c.series || ' ' || c.expiry as subject,
-        c.instrument_id,
+        c.market, c.session_date, c.price_source, c.series, c.expiry, c.instrument_id,
         arg_max(
             if(c.price_source = 'quote', [c.bid, c.ask], [c.settlement]), c.as_of
         ) as price
@@ -22,7 +21,9 @@ prices as (
     where if(c.price_source = 'quote', c.mid, c.settlement) > 4 * m.option_tick
     group by all
     union all
-    select market, session_date, 'futures', hash(contract), arg_max([close, volume], as_of)
+    select
+        market, session_date, 'futures', null, null, hash(contract),
+        arg_max([close, volume], as_of)
     from features.futures_v1
     where close is not null
     group by all
@@ -33,19 +34,22 @@ pairs as (
         *,
         lag(session_date) over history as session_before, lag(price) over history as price_before
     from prices
-    window history as (partition by market, subject, instrument_id order by session_date)
+    window history as (
+        partition by market, price_source, series, expiry, instrument_id order by session_date
+    )
 ),
 
 slices as (
     select
-        p.market, p.session_date, p.subject, s.previous,
+        p.market, p.session_date, s.previous,
+        concat_ws(' ', p.price_source, p.series, p.expiry) as subject,
         count(*) as n_prices,
         count(*) filter (where p.price = p.price_before) as n_same
     from pairs as p
     join sessions as s
         on p.market = s.market and p.session_date = s.session_date
         and p.session_before = s.previous
-    group by p.market, p.session_date, p.subject, s.previous
+    group by p.market, p.session_date, s.previous, p.price_source, p.series, p.expiry
 )
 
 select

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ import polars as pl
 from benchmarks import quality
 from etl import checks, sqlfiles
 from etl.build import build
+from etl.shown import END, NEVER, Shown
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +33,14 @@ def test_a_run_leaves_one_file_with_a_row_a_finding_or_quiet_check(own_lake) -> 
     assert quiet.select("market", "session_date", "subject").null_count().row(0) == (
         (quiet.height,) * 3
     )
+
+
+def test_a_history_is_checked_in_parts_as_at_once(own_lake, monkeypatch) -> None:
+    at_once = checks.look(own_lake.lake, own_lake.now)
+    assert checks.findings(at_once).height > 0
+    days = [datetime(2025, 3, day, tzinfo=UTC) for day in (4, 7, 12)]
+    monkeypatch.setattr(Shown, "years", lambda *_: pairwise([NEVER, *days, END]))
+    assert checks.look(own_lake.lake, own_lake.now).equals(at_once)
 
 
 def test_two_runs_of_one_instant_are_one(own_lake) -> None:

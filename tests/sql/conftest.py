@@ -267,7 +267,7 @@ class Bench:
             self.connection.execute(text)
 
     def kept(self) -> None:
-        """``meta.held``, ``sources`` and ``listed`` of what is there, with no row of what is not."""
+        """``meta.held``, ``sources`` and ``listed`` of what is there, and no row of the rest."""
         for file in sqlfiles.features():
             if not self._exists("features", file.name):
                 engine.create_as(self.connection, f"features.{file.name}", engine.no_row(file))
