@@ -135,7 +135,8 @@ def _stage(task: Task, file: sqlfiles.SqlFile, rows: pl.DataFrame) -> Iterator[S
                 kept = old.filter(~day.is_in(task.sessions))
                 found = pl.concat([kept, found]).sort(file.grain, nulls_last=True)
         if found.height or stored is not None:
-            yield stage(task.lake, task.staging, key, found)
+            # In one chunk: a file's bytes follow from its rows, however a task was cut.
+            yield stage(task.lake, task.staging, key, found.rechunk())
 
 
 def _forget(

@@ -185,6 +185,13 @@ def test_grain_is_unique(sample_lake) -> None:
         assert not found.select(file.grain).is_duplicated().any(), file.name
 
 
+def test_rows_are_in_the_order_of_their_grain(sample_lake) -> None:
+    for file in sqlfiles.stage("derive"):
+        for path in derived_files(sample_lake.lake, file.name):
+            keys = pl.read_parquet(path, hive_partitioning=False).select(file.grain)
+            assert keys.equals(keys.sort(file.grain, nulls_last=True)), path
+
+
 def test_settlements_have_two_vintages(sample_lake) -> None:
     slices = rows(sample_lake.lake, "surface_v1").filter(pl.col("price_source") == "settlement")
     vintages = slices.group_by("market", "session_date", "series", "expiry").len()

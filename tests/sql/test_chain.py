@@ -252,6 +252,22 @@ def test_a_definition_counts_once_it_is_known(bench) -> None:
     assert row["strike"] == 91.0
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_of_definitions_of_one_instant_the_newest_counts(bench, order: tuple[int, ...]) -> None:
+    """Of one that was both changed and deleted, the change."""
+    noon = bench.at("12:00")
+    bench.option(CALL, 1.0, 1.1)
+    definitions = [
+        {"strike": 91.0, "as_of": noon - MICROSECOND},
+        {"strike": 92.0, "as_of": noon, "update_action": "A"},
+        {"strike": 93.0, "as_of": noon, "update_action": "D"},
+    ]
+    for number in order:
+        bench.list_option(CALL, at=noon, **definitions[number])
+    (row,) = bench.derive("chain_v1")
+    assert row["strike"] == 92.0
+
+
 def test_a_number_used_again_is_another_option(bench) -> None:
     bench.list_option("HEH5 C70", instrument_id=5, expiration=bench.at("18:00", TUESDAY))
     bench.list_option("HEJ5 C90", instrument_id=5, at=bench.at("12:00", WEDNESDAY))
