@@ -76,7 +76,7 @@ class Size:
 
 
 #: A market-year of a dense market.
-DENSE = Size("a dense market-year", 1, 1, 12, 12, 60)
+DENSE = Size("dense", 1, 1, 12, 12, 60)
 
 #: The lakes that are asked for by name; others by ``MARKETSxYEARS``.
 TINY = (Size("1x1 tiny", 1, 1, 1, 3, 16), Size("2x1 tiny", 2, 1, 1, 3, 16))
