@@ -9,7 +9,16 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from benchmarks.pipeline.lakes import LAST_YEAR, TINY, Size, World, market_files, parse, sizes
+from benchmarks.pipeline.lakes import (
+    DENSE,
+    LAST_YEAR,
+    TINY,
+    Size,
+    World,
+    market_files,
+    parse,
+    sizes,
+)
 
 ONE = Size("one tiny month", 1, 1, months=1, expiries=3, strikes=8)
 
@@ -49,7 +58,8 @@ def test_years_are_as_dense_as_lean_hogs(tmp_path: Path) -> None:
     (market,) = market_files(year, tmp_path).values()
     sessions = [session for month in World(market, year).months() for session in month]
     assert 245 <= len(sessions) <= 255
-    assert (year.expiries, year.strikes) == (12, 60)
+    assert (year.expiries, year.strikes) == (6, 32)
+    assert (DENSE.expiries, DENSE.strikes) == (12, 60)
     assert year.first.year == LAST_YEAR
 
 

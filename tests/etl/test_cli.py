@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from etl import build as build_module
+from etl import engine, sqlfiles
 from etl.cli import main
 from etl.lake import Lake
 from etl.market import markets
@@ -448,14 +449,16 @@ def test_an_export_that_cannot_be_written_is_one_line(sample_lake: Any, tmp_path
     [(set(), 0, 0), ({"warning"}, 0, 1), ({"error"}, 2, 2), ({"warning", "error"}, 2, 2)],
 )
 def test_the_checks_decide_the_exit_code(
-    own_lake: Any, severities: set[str], plain: int, strict: int
+    own_lake: Any, tmp_path: Path, severities: set[str], plain: int, strict: int
 ) -> None:
     root = own_lake.lake.root
     with duckdb.connect(str(own_lake.lake.database)) as connection:
         if "warning" not in severities:  # the sample has a crossed quote now and then
-            _shows(connection, "chain_v1", "* from {} where quarantine is distinct from 'crossed'")
+            uncrossed = "* from {} where quarantine is distinct from 'crossed'"
+            _shows(connection, tmp_path, "chain_v1", uncrossed)
         if "error" in severities:
-            _shows(connection, "surface_v1", "* replace (false as butterfly_free) from {}")
+            unsound = "* replace (false as butterfly_free) from {}"
+            _shows(connection, tmp_path, "surface_v1", unsound)
     for words, exit_code in ((["check"], plain), (["check", "--strict"], strict)):
         result = hydra(root, *words)
         assert result.exit_code == exit_code, result.output
@@ -464,11 +467,16 @@ def test_the_checks_decide_the_exit_code(
         assert head.split()[0] == ("severity" if severities else "checks:")
 
 
-def _shows(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
-    """Have a view on derived files show something else than they hold."""
-    connection.execute(f"create table features.other_{name} as from features.{name}")
-    select = select.format(f"features.other_{name}")
-    connection.execute(f"create or replace view features.{name} as select {select}")
+def _shows(connection: duckdb.DuckDBPyConnection, folder: Path, name: str, select: str) -> None:
+    """Have a view read derived files that hold something else."""
+    rows = f"select {select.format(f'features.{name}')}"
+    by_month = "year(session_date) as year, month(session_date) as month"
+    parted = f"select *, {by_month} from ({rows})"
+    into = "(format parquet, partition_by (market, year, month))"
+    connection.execute(f"copy ({parted}) to '{folder / name}' {into}")
+    (file,) = [file for file in sqlfiles.features() if file.name == name]
+    files = sorted(map(str, (folder / name).rglob("*.parquet")))
+    engine.create_derived_view(connection, file, files)
 
 
 def test_check_gives_every_finding_to_programs(own_lake: Any) -> None:
