@@ -234,10 +234,12 @@ class Lake:
 
     def last_run(self) -> datetime | None:
         """The latest instant at which anything landed, was derived, built or merged."""
-        instants = [batch["ingested_at"] for batch in self.batch_records()]
         states = [self.state(path.stem) for path in self.state_record("*").parent.glob("*.json")]
-        instants += [state["known_at"] for state in states if state]
-        instants += [record["compacted_at"] for record in self.compaction_records()]
+        instants = [state["known_at"] for state in states if state]
+        if batch := _newest(self.batches):
+            instants.append(records.read(batch, records.BATCH)["ingested_at"])
+        if compaction := _newest(self.compactions):
+            instants.append(records.read(compaction, records.COMPACTION)["compacted_at"])
         built_at = [at] if (at := self.built_at()) else []
         return max([*map(datetime.fromisoformat, instants), *built_at], default=None)
 
@@ -462,6 +464,11 @@ def _version(path: Path) -> tuple[int, int, int]:
     """What tells a file from another that was put in its place."""
     about = path.stat()
     return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def _newest(folder: Path) -> Path | None:
+    """The last of the records in a folder whose names begin with their instant's stamp."""
+    return max(folder.glob("*.json"), key=lambda path: path.name, default=None)
 
 
 def stamp(instant: datetime) -> str:
