@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -38,6 +38,7 @@ _AROUND = timedelta(days=5)
 
 _FILE = re.compile(r"'((?:[^']|'')*/market=([^/']+)/year=(\d+)/month=(\d+)/[^/']+\.parquet)'")
 _SPANS = {"market": pl.String(), "shown_from": UTC_TYPE, "shown_until": UTC_TYPE}
+_OF_THESE = "where market in (select market from build.spans)"
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,10 @@ class Shown:
         for schema, name in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
             connection.execute(f"create view memory.{schema}.{name} as from hydra.{schema}.{name}")
         engine.create_name_type(connection)
-        for name in COT_DATASETS:  # few rows in many files, which many ask for
-            engine.create_as(connection, f"memory.build.{name}", f"from hydra.raw.{name}")
-        self._show_reports()
         self._files = _files(connection, lake)
         self._spans: Mapping[str, Span] = {}
         self._days: int | None = -1  # how far back all is shown; nothing is yet
+        self._keep_reports(lake.markets())
 
     def limit(self, spans: Mapping[str, Span]) -> None:
         """Show of these markets what concerns these spans of time, where not all is asked for."""
@@ -74,8 +73,26 @@ class Shown:
         )
         self._spans = spans
         self._days = -1
+        engine.let_go(self._connection)
 
-    def years(self, market: str) -> Iterable[Span]:
+    def parts(
+        self, since: Mapping[str, datetime], *, by_year: bool
+    ) -> Iterator[Mapping[str, Span]]:
+        """All time from an instant on, in parts: what is new, and what is asked for whole.
+
+        Parameters
+        ----------
+        since : market → the instant; ``NEVER`` asks for it whole
+        by_year : whether of a market that is asked for whole each year is a part of its own
+        """
+        new = {market: (start, END) for market, start in since.items() if start != NEVER}
+        if new:
+            yield new
+        for market in sorted(since.keys() - new.keys()):
+            for span in self._years(market) if by_year else [(NEVER, END)]:
+                yield {market: span}
+
+    def _years(self, market: str) -> Iterable[Span]:
         """All time, cut at the years of which anything is derived."""
         priced = self._files["features.chain_v1"], self._files["features.session_bar_v1"]
         years = sorted({file.month.year for files in priced for file in files[market]})
@@ -83,9 +100,9 @@ class Shown:
         return pairwise([NEVER, *cuts, END])
 
     def show_all(self, days: int | None) -> None:
-        """Show all that is raw or a feature from so many days before the spans on.
+        """Show of the spans' markets all that is raw or a feature from so many days before on.
 
-        ``None`` is all of it, of all markets.
+        ``None`` is all of it.
         """
         if days == self._days:
             return
@@ -99,13 +116,31 @@ class Shown:
         engine.create_raw_views(self._connection, raw)
         self._show_reports()
 
+    def _keep_reports(self, markets: Sequence[str]) -> None:
+        """Read the CFTC's reports once: few rows in many files, which many ask for."""
+        self.limit({})
+        for name in COT_DATASETS:
+            rows = f"from hydra.raw.{name} limit 0"
+            engine.create_as(self._connection, f"memory.build.{name}", rows)
+        for market in markets:  # a reader holds all files of a question open
+            self.limit({market: (NEVER, END)})
+            reports = {name: self._shown(f"raw.{name}", None) for name in COT_DATASETS}
+            engine.create_raw_views(self._connection, reports)
+            for name in COT_DATASETS:
+                insert = f"insert into memory.build.{name} from raw.{name}"
+                self._connection.execute(insert).fetchall()
+        self._show_reports()
+
     def _show_reports(self) -> None:
         for name in COT_DATASETS:
-            view = f"create or replace view memory.raw.{name} as from memory.build.{name}"
-            self._connection.execute(view)
+            rows = f"from memory.build.{name} {_OF_THESE}"
+            self._connection.execute(f"create or replace view memory.raw.{name} as {rows}")
 
     def show(self, source: str, look_back: sqlfiles.LookBack | None) -> None:
-        """Let a feature's name stand for as much of it as is looked back on; ``None`` is all."""
+        """Let a feature's name stand for as much of it as is looked back on; ``None`` is all.
+
+        It is of the markets of the spans alone.
+        """
         file = next(
             (file for file in sqlfiles.features() if f"features.{file.name}" == source), None
         )
@@ -115,11 +150,11 @@ class Shown:
         if file.stage == "derive":
             engine.create_derived_view(self._connection, file, self._shown(source, days))
             return
-        rows = f"from hydra.{source}"
+        rows = f"from hydra.{source} {_OF_THESE}"
         if days is not None:
-            joined = f"{rows} join build.spans using (market)"
+            joined = f"hydra.{source} join build.spans using (market)"
             rows = (
-                f"select * exclude (shown_from, shown_until) {joined} where {file.known_at} "
+                f"select * exclude (shown_from, shown_until) from {joined} where {file.known_at} "
                 f"between shown_from - interval {days} days "
                 f"and shown_until + interval {CORRECTED.days} days"
             )
@@ -128,13 +163,11 @@ class Shown:
     def _shown(self, source: str, days: int | None) -> list[str]:
         """The files of a view with rows from so many days before the spans on."""
         files = self._files[source]
-        if days is None:
-            return [file.path for market in sorted(files) for file in files[market]]
         return [
             file.path
             for market, span in sorted(self._spans.items())
             for file in files[market]
-            if _concerns(file, span, timedelta(days=days))
+            if days is None or _concerns(file, span, timedelta(days=days))
         ]
 
 
@@ -142,7 +175,7 @@ def _concerns(file: _File, span: Span, before: timedelta) -> bool:
     """Whether a file may have rows about a span of time, or known in it, or so long before it."""
     start, end = span[0] - before, span[1]
     if file.known is None:
-        return start.date().replace(day=1) <= file.month <= end.date()
+        return start.date().replace(day=1) <= file.month <= (end + _AROUND).date()
     return file.known[0] <= end + _AROUND and file.known[1] >= start - _AROUND
 
 
