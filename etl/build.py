@@ -21,13 +21,33 @@ import polars as pl
 from etl import checks, engine, reach, release, sqlfiles
 from etl.errors import LakeError
 from etl.increment import Increment, inputs
-from etl.lake import Lake, fingerprint, make_folder, sync_file, write_whole
+from etl.lake import Lake, fingerprint, make_folder, market_of, month_of, sync_file, write_whole
 from etl.market import Market
 from etl.schemas import DATASETS, UTC
+from etl.shown import END, NEVER
+from etl.spans import Span
 from etl.stored import derived_tables
 
 #: Every DuckDB 1.x client reads this; the engine's own default would lock older ones out.
 STORAGE_VERSION = "v1.0.0"
+
+_BATCH: Mapping[str, pl.DataType | type[pl.DataType]] = {
+    "batch_id": pl.String,
+    "source": pl.String,
+    "description": pl.String,
+    "payload_sha256": pl.String,
+    "ingested_at": UTC,
+    "rows": pl.Int64,
+    "files": pl.Int64,
+    "cost_usd": pl.Float64,  # NULL where nobody was paid
+}
+_COLUMN = ("batch_id", "source", "kind", "market", "column_name", "column_type")
+_FILE = {
+    **dict.fromkeys(("view_name", "market"), pl.String()),
+    "month": pl.Date(),
+    "path": pl.String(),
+    **dict.fromkeys(("known_from", "known_until"), UTC),  # NULL of what is derived
+}
 
 #: A source of which nothing is as new as what is looked at stays what it was.
 _OLDER_SOURCE = "(market, source) not in (select (market, source) from build.news)"
@@ -82,12 +102,7 @@ def _build(
             for schema in ("raw", "features", "quality", "meta"):
                 connection.execute(f"create schema {schema}")
             _reference(connection, lake, markets, now)
-            raw = {name: engine.shown(lake.root, lake.raw_files(name)) for name in DATASETS}
-            engine.create_raw_views(connection, raw)
-            derived = derived_tables(lake)
-            for file in sqlfiles.stage("derive"):
-                files = engine.shown(lake.root, derived[file.name])
-                engine.create_derived_view(connection, file, files)
+            _views(connection, lake, _landed(connection, lake))
         increment = Increment(connection, lake, built_of)
         for file in sqlfiles.stage("build"):
             increment.fill(file)
@@ -155,8 +170,6 @@ def _reference(
     )
     run = {"built_at": [now], "origin": [lake.origin], **_versions()}
     engine.create_table(connection, "meta.builds", pl.DataFrame(run))
-    engine.create_table(connection, "meta.batches", _batches(lake))
-    engine.create_table(connection, "meta.layouts", _layouts(lake))
     engine.create_table(connection, "meta.reach", _reach(lake))
     engine.create_table(connection, "meta.vendor_days", _vendor_days(lake, chosen))
     engine.create_table(connection, "meta.sql_versions", _sql_versions())
@@ -221,40 +234,62 @@ def _versions() -> dict[str, list[str]]:
     }
 
 
-def _batches(lake: Lake) -> pl.DataFrame:
-    schema: dict[str, pl.DataType | type[pl.DataType]] = {
-        "batch_id": pl.String,
-        "source": pl.String,
-        "description": pl.String,
-        "payload_sha256": pl.String,
-        "ingested_at": pl.Datetime("us", "UTC"),
-        "rows": pl.Int64,
-        "files": pl.Int64,
-        "cost_usd": pl.Float64,  # NULL where nobody was paid
+def _landed(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str, Span]:
+    """Make ``meta.batches`` and ``meta.layouts``; path → when a raw file's rows became known."""
+    batches, layouts = [], []
+    known: dict[str, Span] = {}
+    for record in lake.each_batch():
+        batches.append(
+            {
+                **{name: record.get(name) for name in _BATCH},
+                "ingested_at": datetime.fromisoformat(record["ingested_at"]),
+                "files": len(record["files"]),
+            }
+        )
+        layouts += [
+            (record["batch_id"], record["source"], record["kind"], market, name, kind)
+            for market in sorted({file["market"] for file in record["files"]})
+            for name, kind in record.get("layout", {}).items()
+        ]
+        known |= _known(record)
+    for record in lake.compaction_records():
+        known |= _known(record)
+    engine.create_table(connection, "meta.batches", pl.DataFrame(batches, _BATCH))
+    engine.create_table(
+        connection,
+        "meta.layouts",
+        pl.DataFrame(layouts, dict.fromkeys(_COLUMN, pl.String), orient="row"),
+    )
+    return known
+
+
+def _known(record: Mapping[str, Any]) -> dict[str, Span]:
+    """Path → when the first and the last row of a record's raw files became known."""
+    return {
+        file["path"]: (
+            datetime.fromisoformat(file.get("first_available_at") or NEVER.isoformat()),
+            datetime.fromisoformat(file.get("last_available_at") or END.isoformat()),
+        )
+        for file in record["files"]
     }
-    made = {"ingested_at", "files", "cost_usd"}
-    rows = [
-        {
-            **{key: record[key] for key in schema if key not in made},
-            "ingested_at": datetime.fromisoformat(record["ingested_at"]),
-            "files": len(record["files"]),
-            "cost_usd": record.get("cost_usd"),
-        }
-        for record in lake.batch_records()
-    ]
-    return pl.DataFrame(rows, schema=schema)
 
 
-def _layouts(lake: Lake) -> pl.DataFrame:
-    """The columns of each batch's file as the vendor sent them, one row a market and column."""
-    rows = [
-        (record["batch_id"], record["source"], record["kind"], market, name, kind)
-        for record in lake.batch_records()
-        for market in sorted({file["market"] for file in record["files"]})
-        for name, kind in record.get("layout", {}).items()
-    ]
-    names = ("batch_id", "source", "kind", "market", "column_name", "column_type")
-    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+def _views(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str, Span]) -> None:
+    """Show what is raw and what is derived; ``meta.files`` has the files of each view."""
+    derived = derived_tables(lake)
+    paths = {f"raw.{name}": lake.raw_files(name) for name in DATASETS}
+    paths |= {f"features.{file.name}": derived[file.name] for file in sqlfiles.stage("derive")}
+    shown = {view: engine.shown(lake.root, files) for view, files in paths.items()}
+    engine.create_raw_views(connection, {name: shown[f"raw.{name}"] for name in DATASETS})
+    for file in sqlfiles.stage("derive"):
+        engine.create_derived_view(connection, file, shown[f"features.{file.name}"])
+    rows = []
+    for view, files in paths.items():
+        nothing_said = (NEVER, END) if view.startswith("raw.") else (None, None)
+        for path, name in zip(files, shown[view], strict=True):
+            span = known.get(str(path.relative_to(lake.root)), nothing_said)
+            rows.append((view, market_of(path), month_of(path), name, *span))
+    engine.create_table(connection, "meta.files", pl.DataFrame(rows, _FILE, orient="row"))
 
 
 def _reach(lake: Lake) -> pl.DataFrame:

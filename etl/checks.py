@@ -100,7 +100,7 @@ def look(lake: Lake, now: datetime) -> pl.DataFrame:
     connection = engine.connect()
     try:
         connection.execute(f"attach {engine.quoted(lake.database)} as hydra (read_only)")
-        shown = Shown(connection, lake)
+        shown = Shown(connection)
         return run(connection, now, shown, dict.fromkeys(lake.markets(), NEVER))
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         reason = str(error).splitlines()[0]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from etl.errors import LakeError
 from etl.lake import Lake, fingerprint
 from etl.market import Market
 from etl.schemas import UTC as UTC_TYPE
-from etl.shown import CORRECTED, END, NEVER, Shown, landed
+from etl.shown import CORRECTED, END, NEVER, Shown
 
 __all__ = ["NEVER", "Increment", "inputs", "stands"]
 
@@ -135,7 +135,7 @@ class Increment:
             shifted = connection.sql(sqlfiles.text("build/shifted.sql")).fetchall()
             self.since |= _since(lake, record, {market for (market,) in shifted})
         self._told = {market for market, since in self.since.items() if since != NEVER}
-        self.shown = Shown(connection, lake)
+        self.shown = Shown(connection)
         connection.execute("create schema memory.standing")
         self.looked_at = self.since
         self._tell()
@@ -242,7 +242,6 @@ def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None
 
 def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str, datetime]:
     """Since when a market's rows may be others than in the last database."""
-    known = {path: file.get("first_available_at") for path, file in landed(lake).items()}
     merged = lake.merged()
     found = {}
     for market, then in record["inputs"]["markets"].items():
@@ -251,6 +250,7 @@ def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str
             {one for path in each for one in merged.get(path, {}).get("landed", [path])}
             for each in (paths, then["files"])
         )
+        known = _known_from(lake, raw - seen)
         news = [known.get(path) for path in raw - seen]
         is_told = raw >= seen and None not in news and market not in shifted
         if is_told and then["code"] == lake.state(market).get("code"):
@@ -259,3 +259,13 @@ def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str
             known_from = [day - _BEFORE for day in failed]  # that may have succeeded since
             found[market] = min(*map(datetime.fromisoformat, instants), *known_from)
     return found
+
+
+def _known_from(lake: Lake, paths: Collection[str]) -> dict[str, str | None]:
+    """Path → the instant at which the first row of a landed file was known, if its batch says."""
+    batches = {path.rpartition("/")[2].rpartition("-")[0] for path in paths}
+    return {
+        file["path"]: file.get("first_available_at")
+        for record in lake.each_batch(batches)
+        for file in record["files"]
+    }

@@ -31,7 +31,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -204,10 +204,15 @@ class Lake:
         months = self.raw.glob(f"dataset=*/market={market}/year=*/month=*")
         return min(map(_month, months), default=None)
 
+    def each_batch(self, batches: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The record of every committed batch, or of these, oldest first; one is held at a time."""
+        for path in sorted(self.batches.glob("*.json")):
+            if batches is None or path.stem in batches:
+                yield _batch(path, _version(path))
+
     def batch_records(self) -> list[dict[str, Any]]:
         """The record of every committed batch, oldest first."""
-        paths = sorted(self.batches.glob("*.json"))
-        return [_batch(path, _version(path)) for path in paths]
+        return list(self.each_batch())
 
     def compaction_records(self) -> list[dict[str, Any]]:
         """The record of every compaction, oldest first."""
@@ -453,7 +458,7 @@ def lake_at(place: str | Path, tell: Callable[[str], None] = lambda line: None) 
     return remote.at(str(place), tell)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=500)
 def _batch(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
     """A batch's record: a run asks for all of them again and again, and they do not change."""
     record: dict[str, Any] = records.read(path, records.BATCH)
@@ -484,6 +489,11 @@ def after(name: str) -> str:
 def landed_at(path: Path) -> str:
     """The stamp in a raw file's name: none of its rows landed later."""
     return path.name.removeprefix(MERGED).partition("-")[0]
+
+
+def market_of(path: Path) -> str:
+    """The market in whose folder a file lies."""
+    return path.parts[-4].removeprefix("market=")
 
 
 def month_of(path: Path) -> date:

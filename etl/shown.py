@@ -7,24 +7,20 @@ rows known within a span of time, market by market.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import duckdb
 import polars as pl
 
 from etl import engine, sqlfiles
-from etl.lake import Lake
 from etl.schemas import COT_DATASETS, DATASETS
 from etl.schemas import UTC as UTC_TYPE
 from etl.spans import Span
 
-__all__ = ["CORRECTED", "END", "NEVER", "Shown", "landed"]
+__all__ = ["CORRECTED", "END", "NEVER", "Shown"]
 
 #: Before every row, and after.
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,37 +29,21 @@ END = datetime(2200, 1, 1, tzinfo=UTC)
 #: A settlement is corrected for 45 days: nothing else of a session changes so late.
 CORRECTED = timedelta(days=50)
 
-#: What is about a session becomes known around it, but for corrections of its settlements.
-_AROUND = timedelta(days=5)
-
-_FILE = re.compile(r"'((?:[^']|'')*/market=([^/']+)/year=(\d+)/month=(\d+)/[^/']+\.parquet)'")
 _SPANS = {"market": pl.String(), "shown_from": UTC_TYPE, "shown_until": UTC_TYPE}
 _OF_THESE = "where market in (select market from build.spans)"
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file that a view of the database names."""
-
-    path: str  # as the view has it
-    month: date
-    known: Span | None  # first and last ``available_at`` of raw rows; derived ones lie by session
 
 
 class Shown:
     """Views in the memory of a connection, with the database attached as ``hydra``."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         for schema in ("build", "meta", "raw", "features"):
             connection.execute(f"create schema memory.{schema}")
         for schema, name in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
             connection.execute(f"create view memory.{schema}.{name} as from hydra.{schema}.{name}")
         engine.create_name_type(connection)
-        self._files = _files(connection, lake)
-        self._spans: Mapping[str, Span] = {}
-        self._days: int | None = -1  # how far back all is shown; nothing is yet
-        self._keep_reports(lake.markets())
+        self._keep_reports()
 
     def limit(self, spans: Mapping[str, Span]) -> None:
         """Show of these markets what concerns these spans of time, where not all is asked for."""
@@ -71,8 +51,8 @@ class Shown:
         engine.create_table(
             self._connection, "memory.build.spans", pl.DataFrame(rows, _SPANS, orient="row")
         )
-        self._spans = spans
-        self._days = -1
+        self._found: dict[int | None, Mapping[str, list[str]]] = {}
+        self._days: int | None = -1  # how far back all is shown; nothing is yet
         engine.let_go(self._connection)
 
     def parts(
@@ -94,10 +74,10 @@ class Shown:
 
     def _years(self, market: str) -> Iterable[Span]:
         """All time, cut at the years of which anything is derived."""
-        priced = self._files["features.chain_v1"], self._files["features.session_bar_v1"]
-        years = sorted({file.month.year for files in priced for file in files[market]})
-        cuts = [datetime(year, 1, 1, tzinfo=UTC) for year in years[1:]]
-        return pairwise([NEVER, *cuts, END])
+        years = "select distinct year(month) from meta.files where known_from is null"
+        of_it = f"{years} and market = {engine.quoted(market)} order by all"
+        _, *later = self._connection.sql(of_it).fetchall() or [(None,)]
+        return pairwise([NEVER, *(datetime(year, 1, 1, tzinfo=UTC) for (year,) in later), END])
 
     def show_all(self, days: int | None) -> None:
         """Show of the spans' markets all that is raw or a feature from so many days before on.
@@ -110,21 +90,23 @@ class Shown:
         look_back = None if days is None else sqlfiles.LookBack(days, ())
         for file in sqlfiles.features():
             self.show(f"features.{file.name}", look_back)
-        raw = {
-            name: self._shown(f"raw.{name}", days) for name in DATASETS.keys() - COT_DATASETS.keys()
-        }
-        engine.create_raw_views(self._connection, raw)
+        paths = self._paths(days)
+        priced = DATASETS.keys() - COT_DATASETS.keys()
+        engine.create_raw_views(self._connection, {name: paths[f"raw.{name}"] for name in priced})
         self._show_reports()
 
-    def _keep_reports(self, markets: Sequence[str]) -> None:
+    def _keep_reports(self) -> None:
         """Read the CFTC's reports once: few rows in many files, which many ask for."""
         self.limit({})
         for name in COT_DATASETS:
             rows = f"from hydra.raw.{name} limit 0"
             engine.create_as(self._connection, f"memory.build.{name}", rows)
-        for market in markets:  # a reader holds all files of a question open
+        markets = "select distinct market from meta.files order by all"
+        for (market,) in self._connection.sql(
+            markets
+        ).fetchall():  # a reader holds all files of a question open
             self.limit({market: (NEVER, END)})
-            reports = {name: self._shown(f"raw.{name}", None) for name in COT_DATASETS}
+            reports = {name: self._paths(None)[f"raw.{name}"] for name in COT_DATASETS}
             engine.create_raw_views(self._connection, reports)
             for name in COT_DATASETS:
                 insert = f"insert into memory.build.{name} from raw.{name}"
@@ -148,7 +130,7 @@ class Shown:
             return
         days = None if look_back is None or source in look_back.whole else look_back.days
         if file.stage == "derive":
-            engine.create_derived_view(self._connection, file, self._shown(source, days))
+            engine.create_derived_view(self._connection, file, self._paths(days)[source])
             return
         rows = f"from hydra.{source} {_OF_THESE}"
         if days is not None:
@@ -160,49 +142,13 @@ class Shown:
             )
         self._connection.execute(f"create or replace view memory.{source} as {rows}")
 
-    def _shown(self, source: str, days: int | None) -> list[str]:
-        """The files of a view with rows from so many days before the spans on."""
-        files = self._files[source]
-        return [
-            file.path
-            for market, span in sorted(self._spans.items())
-            for file in files[market]
-            if days is None or _concerns(file, span, timedelta(days=days))
-        ]
-
-
-def _concerns(file: _File, span: Span, before: timedelta) -> bool:
-    """Whether a file may have rows about a span of time, or known in it, or so long before it."""
-    start, end = span[0] - before, span[1]
-    if file.known is None:
-        return start.date().replace(day=1) <= file.month <= (end + _AROUND).date()
-    return file.known[0] <= end + _AROUND and file.known[1] >= start - _AROUND
-
-
-def landed(lake: Lake) -> dict[str, dict[str, Any]]:
-    """Path → what the records say of a raw file, landed or merged of such."""
-    batches = [*lake.batch_records(), *lake.compaction_records()]
-    return {file["path"]: file for batch in batches for file in batch["files"]}
-
-
-def _files(
-    connection: duckdb.DuckDBPyConnection, lake: Lake
-) -> defaultdict[str, defaultdict[str, list[_File]]]:
-    """View → market → the files that it names, in its order."""
-    records = landed(lake)
-    found: defaultdict[str, defaultdict[str, list[_File]]]
-    found = defaultdict(lambda: defaultdict(list))
-    for name, text in connection.sql(sqlfiles.text("build/files.sql")).fetchall():
-        for path, market, year, month in _FILE.findall(text):
-            known = None
-            if name.startswith("raw."):
-                about = records.get("/".join(path.split("/")[-6:]), {})
-                first, last = about.get("first_available_at"), about.get("last_available_at")
-                known = _instant(first) or NEVER, _instant(last) or END
-            file = _File(path.replace("''", "'"), date(int(year), int(month), 1), known)
-            found[name][market].append(file)
-    return found
-
-
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    def _paths(self, days: int | None) -> Mapping[str, list[str]]:
+        """View → its files with rows from so many days before the spans on; ``None`` is all."""
+        if days not in self._found:
+            found = defaultdict(list)
+            self._connection.execute(f"set variable days = {'null' if days is None else days}")
+            files = self._connection.sql(sqlfiles.text("build/concerned.sql")).fetchall()
+            for view, path in files:
+                found[view].append(path)
+            self._found[days] = found
+        return self._found[days]

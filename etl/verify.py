@@ -209,7 +209,7 @@ def _compare(lake: Lake) -> tuple[int, list[Wrong]]:
 
 def _landed(lake: Lake) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each raw file's entry in the record of the batch that brought it."""
-    for batch in lake.batch_records():
+    for batch in lake.each_batch():
         for file in batch["files"]:
             yield batch, file
 
