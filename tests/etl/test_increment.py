@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
-from etl import engine, increment, jobs
+from etl import engine, increment, jobs, sqlfiles
 from etl.build import build
 from etl.cli import main
 from etl.derive import derive
@@ -22,6 +23,7 @@ from etl.export import open_database
 from etl.increment import NEVER, Increment
 from etl.lake import Lake
 from etl.market import markets
+from etl.shown import END, Shown
 from etl.sources import sample
 
 MARKETS = markets()
@@ -257,3 +259,20 @@ def test_the_rows_of_a_market_lie_together_in_time(steps: Steps, tmp_path: Path)
     found = connection.sql(order).fetchall()
     connection.close()
     assert found == sorted(found)
+
+
+def test_a_history_is_built_in_parts_as_at_once(own_lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    days = [FIRST + number * DAY for number in (1, 4, 9)]
+    for cuts in ([], days):
+        monkeypatch.setattr(Shown, "_years", lambda *_, cuts=cuts: pairwise([NEVER, *cuts, END]))
+        forget(own_lake.lake)
+        with own_lake.lake.writing(own_lake.now):
+            build(own_lake.lake, own_lake.markets, own_lake.now)
+        connection = engine.connect(str(own_lake.lake.database), read_only=True)
+        names = [f"features.{file.name}" for file in sqlfiles.stage("build")]
+        built.append({name: connection.sql(f"from {name}").pl() for name in (*names, "meta.held")})
+        connection.close()
+    for name, at_once in built[0].items():
+        assert not at_once.is_empty()
+        assert_frame_equal(built[1][name], at_once, check_exact=True)  # in one order, too
