@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -24,7 +24,7 @@ from etl.schemas import COT_DATASETS, DATASETS
 from etl.schemas import UTC as UTC_TYPE
 from etl.spans import Span
 
-__all__ = ["CORRECTED", "END", "NEVER", "Shown", "landed"]
+__all__ = ["CORRECTED", "END", "NEVER", "Shown", "landed", "named"]
 
 #: Before every row, and after.
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -146,6 +146,12 @@ def _concerns(file: _File, span: Span, before: timedelta) -> bool:
     return file.known[0] <= end + _AROUND and file.known[1] >= start - _AROUND
 
 
+def named(view: str) -> Iterator[tuple[str, str, date]]:
+    """Path, market and month of each file that the text of a view names."""
+    for path, market, year, month in _FILE.findall(view):
+        yield path.replace("''", "'"), market, date(int(year), int(month), 1)
+
+
 def landed(lake: Lake) -> dict[str, dict[str, Any]]:
     """Path → what the records say of a raw file, landed or merged of such."""
     batches = [*lake.batch_records(), *lake.compaction_records()]
@@ -160,14 +166,13 @@ def _files(
     found: defaultdict[str, defaultdict[str, list[_File]]]
     found = defaultdict(lambda: defaultdict(list))
     for name, text in connection.sql(sqlfiles.text("build/files.sql")).fetchall():
-        for path, market, year, month in _FILE.findall(text):
+        for path, market, month in named(text):
             known = None
             if name.startswith("raw."):
                 about = records.get("/".join(path.split("/")[-6:]), {})
                 first, last = about.get("first_available_at"), about.get("last_available_at")
                 known = _instant(first) or NEVER, _instant(last) or END
-            file = _File(path.replace("''", "'"), date(int(year), int(month), 1), known)
-            found[name][market].append(file)
+            found[name][market].append(_File(path, month, known))
     return found
 
 
