@@ -231,10 +231,10 @@ class Lake:
 
     def state(self, market: str) -> dict[str, Any]:
         """That record; empty where there is none that can be read, since it can be made anew."""
+        path = self.state_record(market)
         try:
-            record: dict[str, Any] = records.read(self.state_record(market), records.STATE)
-            return record
-        except LakeError:
+            return _state(path, _version(path))
+        except (LakeError, FileNotFoundError):
             return {}
 
     def last_run(self) -> datetime | None:
@@ -462,6 +462,13 @@ def lake_at(place: str | Path, tell: Callable[[str], None] = lambda line: None) 
 def _batch(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
     """A batch's record: a run asks for all of them again and again, and they do not change."""
     record: dict[str, Any] = records.read(path, records.BATCH)
+    return record
+
+
+@lru_cache(maxsize=2)
+def _state(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
+    """A market's state, which a run asks for several times on end."""
+    record: dict[str, Any] = records.read(path, records.STATE)
     return record
 
 
