@@ -163,7 +163,7 @@ def test_a_killed_build_leaves_the_old_database(own_lake, monkeypatch: pytest.Mo
     assert left == []
 
 
-def test_the_same_lake_gives_the_same_database(own_lake) -> None:
+def test_the_same_lake_gives_the_same_database(own_lake, sample_lake) -> None:
     def contents() -> dict[str, list[tuple[object, ...]]]:
         connection = open_database(own_lake.lake.database)
         try:
@@ -175,10 +175,11 @@ def test_the_same_lake_gives_the_same_database(own_lake) -> None:
         finally:
             connection.close()
 
-    first = contents()
+    first = repr(contents())  # repr, since NaN is not itself
     with own_lake.lake.writing(own_lake.now):
         build(own_lake.lake, dict(own_lake.markets), own_lake.now)
-    assert repr(contents()) == repr(first)  # repr, since NaN is not itself
+    here, there = own_lake.lake.root, sample_lake.lake.root  # a view names its files by them
+    assert repr(contents()) == first.replace(str(there), str(here))
 
 
 def test_what_is_derived_is_shown_and_not_copied(own_lake) -> None:
