@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from etl.schemas import DATASETS, raw_schema
 
 #: Megabytes that the connections of a run may take; more than this spills to disk.
 MEMORY = 2000
-_SMALLEST = 32
+_SMALLEST = 32  # what of a cache is let alone
 
 #: No price is larger, or smaller than the inverse and not zero; no count larger, no text longer.
 _LARGEST, _MOST, _LONGEST = 10**15, 10**12, 256
@@ -70,8 +71,9 @@ def connect(
 
 def let_go(connection: duckdb.DuckDBPyConnection) -> None:
     """Drop what is cached of tables: DuckDB keeps all that it has read while its limit allows."""
-    for megabytes in (_SMALLEST, MEMORY):
-        connection.execute(f"set memory_limit = '{megabytes}MB'")
+    with suppress(duckdb.OutOfMemoryException):  # tables in memory are larger: they stay
+        connection.execute(f"set memory_limit = '{_SMALLEST}MB'")
+    connection.execute(f"set memory_limit = '{MEMORY}MB'")
 
 
 def shown(root: Path, paths: Sequence[Path]) -> list[str]:

@@ -102,9 +102,8 @@ class Shown:
             rows = f"from hydra.raw.{name} limit 0"
             engine.create_as(self._connection, f"memory.build.{name}", rows)
         markets = "select distinct market from meta.files order by all"
-        for (market,) in self._connection.sql(
-            markets
-        ).fetchall():  # a reader holds all files of a question open
+        # Market by market, since a question holds all of its files open.
+        for (market,) in self._connection.sql(markets).fetchall():
             self.limit({market: (NEVER, END)})
             reports = {name: self._paths(None)[f"raw.{name}"] for name in COT_DATASETS}
             engine.create_raw_views(self._connection, reports)
