@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -48,6 +48,9 @@ _FILE = {
     "path": pl.String(),
     **dict.fromkeys(("known_from", "known_until"), UTC),  # NULL of what is derived
 }
+
+#: Comments of one transaction, which holds the text of their view with all its files as often.
+_AT_ONCE = 20
 
 #: A source of which nothing is as new as what is looked at stays what it was.
 _OLDER_SOURCE = "(market, source) not in (select (market, source) from build.news)"
@@ -112,14 +115,14 @@ def _build(
         found = checks.run(connection, now, increment.shown, increment.looked_at, _last_run(lake))
         checks.keep(lake, found, now)
         increment.close()
+        note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
+        for file in sqlfiles.features():
+            kind = "view" if file.stage == "derive" else "table"
+            _comment(connection, kind, file.name, file, note)
+        for base, file in _newest().items():
+            connection.execute(f"create view hydra.features.{base} as from features.{file.name}")
+            _comment(connection, "view", base, file, note)
         with _writing(connection):
-            note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
-            for file in sqlfiles.features():
-                kind = "view" if file.stage == "derive" else "table"
-                _comment(connection, kind, file.name, file, note)
-            for base, file in _newest().items():
-                connection.execute(f"create view features.{base} as from features.{file.name}")
-                _comment(connection, "view", base, file, note)
             engine.create_macros(connection)
             freshness = "from freshness_at((select built_at from meta.builds))"
             engine.create_as(connection, "quality.freshness", freshness)
@@ -182,11 +185,13 @@ def _comment(
     connection: duckdb.DuckDBPyConnection, kind: str, name: str, file: sqlfiles.SqlFile, note: str
 ) -> None:
     """Say in the database what a feature file says of its table and columns."""
-    sentence = engine.quoted(note + file.sentence)
-    connection.execute(f"comment on {kind} features.{name} is {sentence}")
+    comments = [(f"{kind} features.{name}", note + file.sentence)]
     for column, comment in _comments(connection, file):
-        target = f"features.{name}.{engine.identifier(column)}"
-        connection.execute(f"comment on column {target} is {engine.quoted(comment)}")
+        comments.append((f"column features.{name}.{engine.identifier(column)}", comment))
+    for some in range(0, len(comments), _AT_ONCE):
+        with _writing(connection):
+            for target, comment in comments[some : some + _AT_ONCE]:
+                connection.execute(f"comment on {target} is {engine.quoted(comment)}")
 
 
 def _comments(
@@ -276,20 +281,28 @@ def _known(record: Mapping[str, Any]) -> dict[str, Span]:
 
 def _views(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str, Span]) -> None:
     """Show what is raw and what is derived; ``meta.files`` has the files of each view."""
-    derived = derived_tables(lake)
-    paths = {f"raw.{name}": lake.raw_files(name) for name in DATASETS}
-    paths |= {f"features.{file.name}": derived[file.name] for file in sqlfiles.stage("derive")}
-    shown = {view: engine.shown(lake.root, files) for view, files in paths.items()}
-    engine.create_raw_views(connection, {name: shown[f"raw.{name}"] for name in DATASETS})
+    raw = {name: _files(lake, f"raw.{name}", lake.raw_files(name), known) for name in DATASETS}
+    engine.create_raw_views(connection, {name: files["path"] for name, files in raw.items()})
+    derived, tables = [], derived_tables(lake)
     for file in sqlfiles.stage("derive"):
-        engine.create_derived_view(connection, file, shown[f"features.{file.name}"])
-    rows = []
-    for view, files in paths.items():
-        nothing_said = (NEVER, END) if view.startswith("raw.") else (None, None)
-        for path, name in zip(files, shown[view], strict=True):
-            span = known.get(str(path.relative_to(lake.root)), nothing_said)
-            rows.append((view, market_of(path), month_of(path), name, *span))
-    engine.create_table(connection, "meta.files", pl.DataFrame(rows, _FILE, orient="row"))
+        files = _files(lake, f"features.{file.name}", tables[file.name])
+        engine.create_derived_view(connection, file, files["path"])
+        derived.append(files)
+    engine.create_table(connection, "meta.files", pl.concat([*raw.values(), *derived]))
+
+
+def _files(
+    lake: Lake, view: str, paths: Sequence[Path], known: Mapping[str, Span] | None = None
+) -> pl.DataFrame:
+    """The files of a view, one row each; a raw one of which nothing is said may hold anything."""
+    spans: Iterable[tuple[datetime | None, datetime | None]] = [(None, None)] * len(paths)
+    if known is not None:
+        spans = (known.get(str(path.relative_to(lake.root)), (NEVER, END)) for path in paths)
+    rows = [
+        (view, market_of(path), month_of(path), name, *span)
+        for path, name, span in zip(paths, engine.shown(lake.root, paths), spans, strict=True)
+    ]
+    return pl.DataFrame(rows, _FILE, orient="row")
 
 
 def _reach(lake: Lake) -> pl.DataFrame:
