@@ -116,11 +116,13 @@ def _build(
         checks.keep(lake, found, now)
         increment.close()
         note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
+        with _writing(connection):
+            for base, file in _newest().items():
+                connection.execute(f"create view features.{base} as from features.{file.name}")
         for file in sqlfiles.features():
             kind = "view" if file.stage == "derive" else "table"
             _comment(connection, kind, file.name, file, note)
         for base, file in _newest().items():
-            connection.execute(f"create view hydra.features.{base} as from features.{file.name}")
             _comment(connection, "view", base, file, note)
         with _writing(connection):
             engine.create_macros(connection)
@@ -282,11 +284,13 @@ def _known(record: Mapping[str, Any]) -> dict[str, Span]:
 def _views(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str, Span]) -> None:
     """Show what is raw and what is derived; ``meta.files`` has the files of each view."""
     raw = {name: _files(lake, f"raw.{name}", lake.raw_files(name), known) for name in DATASETS}
-    engine.create_raw_views(connection, {name: files["path"] for name, files in raw.items()})
+    engine.create_raw_views(
+        connection, {name: files["path"].to_list() for name, files in raw.items()}
+    )
     derived, tables = [], derived_tables(lake)
     for file in sqlfiles.stage("derive"):
         files = _files(lake, f"features.{file.name}", tables[file.name])
-        engine.create_derived_view(connection, file, files["path"])
+        engine.create_derived_view(connection, file, files["path"].to_list())
         derived.append(files)
     engine.create_table(connection, "meta.files", pl.concat([*raw.values(), *derived]))
 
