@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import duckdb
@@ -116,33 +115,6 @@ def test_an_open_session_keeps_reading_while_builds_replace_the_file(own_lake, t
     session.stdin.close()
     assert session.wait(timeout=30) == 0
     assert ask(database, question, tmp_path) == before.strip()
-
-
-def test_readers_never_fail_during_builds(own_lake) -> None:
-    stop, failures = threading.Event(), []
-    question = "select count(*) from features.daily_v1"
-
-    def read() -> None:
-        while not stop.is_set():
-            done = subprocess.run(
-                [str(CLI), "-readonly", str(own_lake.lake.database), "-c", question],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                failures.append(done.stderr)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        for _ in range(3):
-            with own_lake.lake.writing(own_lake.now):
-                build(own_lake.lake, dict(own_lake.markets), own_lake.now)
-    finally:
-        stop.set()
-        reader.join()
-    assert not failures
 
 
 def test_a_killed_build_leaves_the_old_database(own_lake, monkeypatch: pytest.MonkeyPatch) -> None:
