@@ -134,12 +134,12 @@ class Increment:
             connection.execute(f"attach {engine.quoted(lake.database)} as last (read_only)")
             shifted = connection.sql(sqlfiles.text("build/shifted.sql")).fetchall()
             self.since |= _since(lake, record, {market for (market,) in shifted})
-        self._told = {market for market, since in self.since.items() if since != NEVER}
+        self._going_on = {market for market, since in self.since.items() if since != NEVER}
         self.shown = Shown(connection)
         connection.execute("create schema memory.standing")
         self.looked_at = self.since
         self._tell()
-        if self._told:
+        if self._going_on:
             self.looked_at = self._changed()
             self._tell()
 
@@ -152,7 +152,7 @@ class Increment:
     def _changed(self) -> dict[str, datetime]:
         """Market → a day with which the sessions begin of which anything is new."""
         first = dict(self.since)
-        self.shown.limit({market: (self.since[market], END) for market in self._told})
+        self.shown.limit({market: (self.since[market], END) for market in self._going_on})
         for file in sqlfiles.stage("derive"):
             self.shown.show(f"features.{file.name}", sqlfiles.LookBack(CORRECTED.days, ()))
             new = f"from features.{file.name} join build.since using (market)"
@@ -163,7 +163,7 @@ class Increment:
 
     def close(self) -> None:
         """Let the last database go."""
-        if self._told:
+        if self._going_on:
             self._connection.execute("detach last")
 
     def fill(self, file: sqlfiles.SqlFile) -> None:
@@ -177,15 +177,15 @@ class Increment:
         table, standing = f"hydra.features.{file.name}", f"standing.{file.name}"
         within = f"{file.known_at} >= shown_from and {file.known_at} < shown_until"
         since = self.since if file.look_back else dict.fromkeys(self.since, NEVER)
-        made = engine.no_row(file)
+        before = engine.no_row(file)
         for part in self.shown.parts(since, by_year=file.look_back is not None):
             self.shown.limit(part)
             for source in file.sources:
                 self.shown.show(source, file.look_back)
             goes_on = all(since[market] != NEVER for market in part)
             if goes_on:
-                made = self._standing(f"features.{file.name}", f"{file.known_at} < since")
-            self._connection.execute(f"create or replace view memory.{standing} as {made}")
+                before = self._standing(f"features.{file.name}", f"{file.known_at} < since")
+            self._connection.execute(f"create or replace view memory.{standing} as {before}")
             engine.create_feature(
                 self._connection, file, "build.news", within if file.look_back else ""
             )
@@ -199,7 +199,7 @@ class Increment:
                     self._connection.execute(f"insert into {table} from {rows} {which}").fetchall()
             self._connection.execute("commit")
             self._connection.execute("drop table build.news")
-            made = f"from {table} where market in (select market from build.spans)"
+            before = f"from {table} where market in (select market from build.spans)"
 
     def keep(self, name: str, days: int, stands: str) -> None:
         """Make a table of ``meta``: the rows of its file, and those of the last one that stand.
@@ -216,7 +216,7 @@ class Increment:
             self.shown.show_all(days)
             self._connection.execute(f"{make} {rows}").fetchall()
             make = "insert into build.news"
-        if self._told:
+        if self._going_on:
             standing = self._standing(f"meta.{name}", stands)
             self._connection.execute(f"insert into build.news {standing}").fetchall()
         engine.create_as(self._connection, f"hydra.meta.{name}", "from build.news order by all")

@@ -205,7 +205,7 @@ class Lake:
         return min(map(_month, months), default=None)
 
     def each_batch(self, batches: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The record of every committed batch, or of these, oldest first; one is held at a time."""
+        """The record of every committed batch, or of these, oldest first, one at a time."""
         for path in sorted(self.batches.glob("*.json")):
             if batches is None or path.stem in batches:
                 yield _batch(path, _version(path))
@@ -460,7 +460,10 @@ def lake_at(place: str | Path, tell: Callable[[str], None] = lambda line: None) 
 
 @lru_cache(maxsize=500)
 def _batch(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
-    """A batch's record: a run asks for all of them again and again, and they do not change."""
+    """A batch's record: a run asks for all of them again and again, and they do not change.
+
+    Memory holds so many of them, however many there are.
+    """
     record: dict[str, Any] = records.read(path, records.BATCH)
     return record
 
