@@ -80,7 +80,11 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     try:
         make_folder(folder)
         built_of = inputs(lake, markets)
-        rows = _build(lake, markets, now, made, built_of)
+        with _opened(lake, made) as connection:
+            _fill(connection, lake, markets, now, built_of)
+        # Anew: the views name every file of the lake, which nothing before has to hold.
+        with _opened(lake, made) as connection:
+            rows = _describe(connection, lake)
         sync_file(made)
         about = {"built_at": now.isoformat(), "rows": rows, **fingerprint(made)}
     except OSError as error:
@@ -89,51 +93,59 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     lake.commit("build", {made: lake.database, record: lake.database_record})
 
 
-def _build(
-    lake: Lake,
-    markets: dict[str, Market],
-    now: datetime,
-    path: Path,
-    built_of: Mapping[str, Any],
-) -> dict[str, int]:
-    """Fill the file at ``path``, and return how many rows each of its tables has."""
+@contextmanager
+def _opened(lake: Lake, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the new database attached as ``hydra``."""
     connection = engine.connect(spill=lake.spill)
     try:
         options = f"(storage_version '{STORAGE_VERSION}')"
         connection.execute(f"attach {engine.quoted(path)} as hydra {options}")
-        with _writing(connection):
-            for schema in ("raw", "features", "quality", "meta"):
-                connection.execute(f"create schema {schema}")
-            _reference(connection, lake, markets, now)
-            _views(connection, lake, _landed(connection, lake))
-        increment = Increment(connection, lake, built_of)
-        for file in sqlfiles.stage("build"):
-            increment.fill(file)
-        increment.keep("held", 0, "session_date < looked_at_from::date")
-        increment.keep("sources", 100, _OLDER_SOURCE)
-        increment.keep("listed", 0, _OTHER_STRIKE)
-        found = checks.run(connection, now, increment.shown, increment.looked_at, _last_run(lake))
-        checks.keep(lake, found, now)
-        increment.close()
-        note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
-        with _writing(connection):
-            for base, file in _newest().items():
-                connection.execute(f"create view features.{base} as from features.{file.name}")
-        for file in sqlfiles.features():
-            kind = "view" if file.stage == "derive" else "table"
-            _comment(connection, kind, file.name, file, note)
-        for base, file in _newest().items():
-            _comment(connection, "view", base, file, note)
-        with _writing(connection):
-            engine.create_macros(connection)
-            freshness = "from freshness_at((select built_at from meta.builds))"
-            engine.create_as(connection, "quality.freshness", freshness)
-            _checks(connection, lake)
-            rows = _row_counts(connection)
+        yield connection
         connection.execute("detach hydra")
     finally:
         connection.close()
-    return rows
+
+
+def _fill(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    markets: dict[str, Market],
+    now: datetime,
+    built_of: Mapping[str, Any],
+) -> None:
+    """Make the tables, and check all that the lake holds."""
+    with _writing(connection):
+        for schema in ("raw", "features", "quality", "meta"):
+            connection.execute(f"create schema {schema}")
+        _reference(connection, lake, markets, now)
+        _files(connection, lake, _landed(connection, lake))
+    increment = Increment(connection, lake, built_of)
+    for file in sqlfiles.stage("build"):
+        increment.fill(file)
+    increment.keep("held", 0, "session_date < looked_at_from::date")
+    increment.keep("sources", 100, _OLDER_SOURCE)
+    increment.keep("listed", 0, _OTHER_STRIKE)
+    found = checks.run(connection, now, increment.shown, increment.looked_at, _last_run(lake))
+    checks.keep(lake, found, now)
+    increment.close()
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str, int]:
+    """Make the views and macros, and say what all is; how many rows each table has."""
+    note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
+    with _writing(connection):
+        _views(connection)
+    for file in sqlfiles.features():
+        kind = "view" if file.stage == "derive" else "table"
+        _comment(connection, kind, file.name, file, note)
+    for base, file in _newest().items():
+        _comment(connection, "view", base, file, note)
+    with _writing(connection):
+        engine.create_macros(connection)
+        freshness = "from freshness_at((select built_at from meta.builds))"
+        engine.create_as(connection, "quality.freshness", freshness)
+        _checks(connection, lake)
+        return _row_counts(connection)
 
 
 @contextmanager
@@ -201,7 +213,7 @@ def _comments(
 ) -> list[tuple[str, str]]:
     comments = [(column.name, column.comment) for column in file.columns if column.name != "*"]
     if len(comments) < len(file.columns):  # the wide table: one column a feature
-        text = "select feature_name, description || ', ' || unit from meta.features"
+        text = "select feature_name, description || ', ' || unit from hydra.meta.features"
         comments += connection.sql(text).fetchall()
     return comments
 
@@ -281,21 +293,18 @@ def _known(record: Mapping[str, Any]) -> dict[str, Span]:
     }
 
 
-def _views(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str, Span]) -> None:
-    """Show what is raw and what is derived; ``meta.files`` has the files of each view."""
-    raw = {name: _files(lake, f"raw.{name}", lake.raw_files(name), known) for name in DATASETS}
-    engine.create_raw_views(
-        connection, {name: files["path"].to_list() for name, files in raw.items()}
-    )
-    derived, tables = [], derived_tables(lake)
-    for file in sqlfiles.stage("derive"):
-        files = _files(lake, f"features.{file.name}", tables[file.name])
-        engine.create_derived_view(connection, file, files["path"].to_list())
-        derived.append(files)
-    engine.create_table(connection, "meta.files", pl.concat([*raw.values(), *derived]))
+def _files(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str, Span]) -> None:
+    """Make ``meta.files``: the files of each view on what is raw and on what is derived."""
+    derived = derived_tables(lake)
+    files = [_named(lake, f"raw.{name}", lake.raw_files(name), known) for name in DATASETS]
+    files += [
+        _named(lake, f"features.{file.name}", derived[file.name])
+        for file in sqlfiles.stage("derive")
+    ]
+    engine.create_table(connection, "meta.files", pl.concat(files))
 
 
-def _files(
+def _named(
     lake: Lake, view: str, paths: Sequence[Path], known: Mapping[str, Span] | None = None
 ) -> pl.DataFrame:
     """The files of a view, one row each; a raw one of which nothing is said may hold anything."""
@@ -307,6 +316,20 @@ def _files(
         for path, name, span in zip(paths, engine.shown(lake.root, paths), spans, strict=True)
     ]
     return pl.DataFrame(rows, _FILE, orient="row")
+
+
+def _views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Show what is raw, what is derived, and the newest version of each feature by its name."""
+
+    def files(view: str) -> list[str]:
+        rows = f"select path from meta.files where view_name = '{view}' order by path"
+        return [path for (path,) in connection.sql(rows).fetchall()]
+
+    engine.create_raw_views(connection, {name: files(f"raw.{name}") for name in DATASETS})
+    for file in sqlfiles.stage("derive"):
+        engine.create_derived_view(connection, file, files(f"features.{file.name}"))
+    for base, file in _newest().items():
+        connection.execute(f"create view features.{base} as from features.{file.name}")
 
 
 def _reach(lake: Lake) -> pl.DataFrame:

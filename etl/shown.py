@@ -40,9 +40,10 @@ class Shown:
         self._connection = connection
         for schema in ("build", "meta", "raw", "features"):
             connection.execute(f"create schema memory.{schema}")
-        for schema, name in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
-            connection.execute(f"create view memory.{schema}.{name} as from hydra.{schema}.{name}")
+        for (name,) in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
+            connection.execute(f"create view memory.meta.{name} as from hydra.meta.{name}")
         engine.create_name_type(connection)
+        engine.create_raw_views(connection, {})
         self._keep_reports()
 
     def limit(self, spans: Mapping[str, Span]) -> None:
@@ -99,7 +100,7 @@ class Shown:
         """Read the CFTC's reports once: few rows in many files, which many ask for."""
         self.limit({})
         for name in COT_DATASETS:
-            rows = f"from hydra.raw.{name} limit 0"
+            rows = f"from raw.{name}"
             engine.create_as(self._connection, f"memory.build.{name}", rows)
         markets = "select distinct market from meta.files order by all"
         # Market by market, since a question holds all of its files open.
