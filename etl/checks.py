@@ -52,7 +52,8 @@ def run(
 ) -> pl.DataFrame:
     """Run every check on a database.
 
-    A check holds a year of a market at once, unless it looks back on all.
+    A check holds a year of a market at once, unless it looks back on all: then it asks for what
+    the database stores, and for the CFTC's reports.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def run(
     checks = sqlfiles.checks()
     found = {check.name: [_older(before, check, looked_at)] for check in checks}
     shown.limit(dict.fromkeys(looked_at, (NEVER, END)))
-    shown.show_all(None)
+    shown.show_stored()
     engine.create_macros(connection)
     for check in checks:
         if check.look_back is None:

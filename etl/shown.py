@@ -53,7 +53,7 @@ class Shown:
             self._connection, "memory.build.spans", pl.DataFrame(rows, _SPANS, orient="row")
         )
         self._found: dict[int | None, Mapping[str, list[str]]] = {}
-        self._days: int | None = -1  # how far back all is shown; nothing is yet
+        self._days: int | None = None  # how far back all is shown; nothing is yet
         engine.let_go(self._connection)
 
     def parts(
@@ -80,21 +80,31 @@ class Shown:
         _, *later = self._connection.sql(of_it).fetchall() or [(None,)]
         return pairwise([NEVER, *(datetime(year, 1, 1, tzinfo=UTC) for (year,) in later), END])
 
-    def show_all(self, days: int | None) -> None:
-        """Show of the spans' markets all that is raw or a feature from so many days before on.
-
-        ``None`` is all of it.
-        """
+    def show_all(self, days: int) -> None:
+        """Show of the spans' markets all that is raw or a feature from so many days before on."""
         if days == self._days:
             return
         self._days = days
-        look_back = None if days is None else sqlfiles.LookBack(days, ())
         for file in sqlfiles.features():
-            self.show(f"features.{file.name}", look_back)
+            self.show(f"features.{file.name}", sqlfiles.LookBack(days, ()))
         paths = self._paths(days)
-        priced = DATASETS.keys() - COT_DATASETS.keys()
-        engine.create_raw_views(self._connection, {name: paths[f"raw.{name}"] for name in priced})
+        raw = {name: paths[f"raw.{name}"] for name in DATASETS.keys() - COT_DATASETS.keys()}
+        engine.create_raw_views(self._connection, raw)
         self._show_reports()
+
+    def show_stored(self) -> None:
+        """Show of the spans' markets all that the database stores, and the CFTC's reports.
+
+        What lies in the lake's files is not there: whoever asks for it whole would open them all.
+        """
+        self._days = None
+        for file in sqlfiles.features():
+            if file.stage == "build":
+                self.show(f"features.{file.name}", None)
+            else:
+                self._connection.execute(f"drop view if exists memory.features.{file.name}")
+        for name in DATASETS.keys() - COT_DATASETS.keys():
+            self._connection.execute(f"drop view if exists memory.raw.{name}")
 
     def _keep_reports(self) -> None:
         """Read the CFTC's reports once: few rows in many files, which many ask for."""

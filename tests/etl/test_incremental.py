@@ -25,6 +25,7 @@ DAYS = [datetime(2025, *day, 12, tzinfo=UTC) for day in ((2, 28), (3, 1), (3, 3)
 #: What says when this lake did something, and not what it knows.
 OF_THE_RUN = {"ingested_at", "batch_id"}
 RUNS_OWN = {
+    ("meta", "files"),
     ("meta", "batches"),
     ("meta", "layouts"),
     ("quality", "recorded"),
