@@ -106,7 +106,7 @@ def _until(lake: Lake, markets: Mapping[str, Market]) -> datetime:
         )
     finally:
         connection.close()
-    landed = {record["batch_id"] for record in lake.batch_records()}
+    landed = {record["batch_id"] for record in lake.each_batch()}
     known = [current_at(lake, markets[code]) for code in lake.markets() if code in markets]
     runs = [instant for instant in known if instant is not None]
     written = {file.name: file.sha256 for file in sqlfiles.features()}

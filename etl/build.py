@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -21,13 +21,36 @@ import polars as pl
 from etl import checks, engine, reach, release, sqlfiles
 from etl.errors import LakeError
 from etl.increment import Increment, inputs
-from etl.lake import Lake, fingerprint, make_folder, sync_file, write_whole
+from etl.lake import Lake, fingerprint, make_folder, market_of, month_of, sync_file, write_whole
 from etl.market import Market
 from etl.schemas import DATASETS, UTC
+from etl.shown import END, NEVER
+from etl.spans import Span
 from etl.stored import derived_tables
 
 #: Every DuckDB 1.x client reads this; the engine's own default would lock older ones out.
 STORAGE_VERSION = "v1.0.0"
+
+_BATCH: Mapping[str, pl.DataType | type[pl.DataType]] = {
+    "batch_id": pl.String,
+    "source": pl.String,
+    "description": pl.String,
+    "payload_sha256": pl.String,
+    "ingested_at": UTC,
+    "rows": pl.Int64,
+    "files": pl.Int64,
+    "cost_usd": pl.Float64,  # NULL where nobody was paid
+}
+_COLUMN = ("batch_id", "source", "kind", "market", "column_name", "column_type")
+_FILE = {
+    **dict.fromkeys(("view_name", "market"), pl.String()),
+    "month": pl.Date(),
+    "path": pl.String(),
+    **dict.fromkeys(("known_from", "known_until"), UTC),  # NULL of what is derived
+}
+
+#: Comments of one transaction, which holds the text of their view with all its files as often.
+_AT_ONCE = 20
 
 #: A source of which nothing is as new as what is looked at stays what it was.
 _OLDER_SOURCE = "(market, source) not in (select (market, source) from build.news)"
@@ -57,7 +80,11 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     try:
         make_folder(folder)
         built_of = inputs(lake, markets)
-        rows = _build(lake, markets, now, made, built_of)
+        with _opened(lake, made) as connection:
+            _fill(connection, lake, markets, now, built_of)
+        # Anew: the views name every file of the lake, which nothing before has to hold.
+        with _opened(lake, made) as connection:
+            rows = _describe(connection, lake)
         sync_file(made)
         about = {"built_at": now.isoformat(), "rows": rows, **fingerprint(made)}
     except OSError as error:
@@ -66,54 +93,59 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     lake.commit("build", {made: lake.database, record: lake.database_record})
 
 
-def _build(
-    lake: Lake,
-    markets: dict[str, Market],
-    now: datetime,
-    path: Path,
-    built_of: Mapping[str, Any],
-) -> dict[str, int]:
-    """Fill the file at ``path``, and return how many rows each of its tables has."""
+@contextmanager
+def _opened(lake: Lake, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the new database attached as ``hydra``."""
     connection = engine.connect(spill=lake.spill)
     try:
         options = f"(storage_version '{STORAGE_VERSION}')"
         connection.execute(f"attach {engine.quoted(path)} as hydra {options}")
-        with _writing(connection):
-            for schema in ("raw", "features", "quality", "meta"):
-                connection.execute(f"create schema {schema}")
-            _reference(connection, lake, markets, now)
-            raw = {name: engine.shown(lake.root, lake.raw_files(name)) for name in DATASETS}
-            engine.create_raw_views(connection, raw)
-            derived = derived_tables(lake)
-            for file in sqlfiles.stage("derive"):
-                files = engine.shown(lake.root, derived[file.name])
-                engine.create_derived_view(connection, file, files)
-        increment = Increment(connection, lake, built_of)
-        for file in sqlfiles.stage("build"):
-            increment.fill(file)
-        increment.keep("held", 0, "session_date < looked_at_from::date")
-        increment.keep("sources", 100, _OLDER_SOURCE)
-        increment.keep("listed", 0, _OTHER_STRIKE)
-        found = checks.run(connection, now, increment.shown, increment.looked_at, _last_run(lake))
-        checks.keep(lake, found, now)
-        increment.close()
-        with _writing(connection):
-            note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
-            for file in sqlfiles.features():
-                kind = "view" if file.stage == "derive" else "table"
-                _comment(connection, kind, file.name, file, note)
-            for base, file in _newest().items():
-                connection.execute(f"create view features.{base} as from features.{file.name}")
-                _comment(connection, "view", base, file, note)
-            engine.create_macros(connection)
-            freshness = "from freshness_at((select built_at from meta.builds))"
-            engine.create_as(connection, "quality.freshness", freshness)
-            _checks(connection, lake)
-            rows = _row_counts(connection)
+        yield connection
         connection.execute("detach hydra")
     finally:
         connection.close()
-    return rows
+
+
+def _fill(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    markets: dict[str, Market],
+    now: datetime,
+    built_of: Mapping[str, Any],
+) -> None:
+    """Make the tables, and check all that the lake holds."""
+    with _writing(connection):
+        for schema in ("raw", "features", "quality", "meta"):
+            connection.execute(f"create schema {schema}")
+        _reference(connection, lake, markets, now)
+        _files(connection, lake, _landed(connection, lake))
+    increment = Increment(connection, lake, built_of)
+    for file in sqlfiles.stage("build"):
+        increment.fill(file)
+    increment.keep("held", 0, "session_date < looked_at_from::date")
+    increment.keep("sources", 100, _OLDER_SOURCE)
+    increment.keep("listed", 0, _OTHER_STRIKE)
+    found = checks.run(connection, now, increment.shown, increment.looked_at, _last_run(lake))
+    checks.keep(lake, found, now)
+    increment.close()
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str, int]:
+    """Make the views and macros, and say what all is; how many rows each table has."""
+    note = "SAMPLE DATA, synthetic. " if lake.origin == "sample" else ""
+    with _writing(connection):
+        _views(connection)
+    for file in sqlfiles.features():
+        kind = "view" if file.stage == "derive" else "table"
+        _comment(connection, kind, file.name, file, note)
+    for base, file in _newest().items():
+        _comment(connection, "view", base, file, note)
+    with _writing(connection):
+        engine.create_macros(connection)
+        freshness = "from freshness_at((select built_at from meta.builds))"
+        engine.create_as(connection, "quality.freshness", freshness)
+        _checks(connection, lake)
+        return _row_counts(connection)
 
 
 @contextmanager
@@ -155,8 +187,6 @@ def _reference(
     )
     run = {"built_at": [now], "origin": [lake.origin], **_versions()}
     engine.create_table(connection, "meta.builds", pl.DataFrame(run))
-    engine.create_table(connection, "meta.batches", _batches(lake))
-    engine.create_table(connection, "meta.layouts", _layouts(lake))
     engine.create_table(connection, "meta.reach", _reach(lake))
     engine.create_table(connection, "meta.vendor_days", _vendor_days(lake, chosen))
     engine.create_table(connection, "meta.sql_versions", _sql_versions())
@@ -169,11 +199,13 @@ def _comment(
     connection: duckdb.DuckDBPyConnection, kind: str, name: str, file: sqlfiles.SqlFile, note: str
 ) -> None:
     """Say in the database what a feature file says of its table and columns."""
-    sentence = engine.quoted(note + file.sentence)
-    connection.execute(f"comment on {kind} features.{name} is {sentence}")
+    comments = [(f"{kind} features.{name}", note + file.sentence)]
     for column, comment in _comments(connection, file):
-        target = f"features.{name}.{engine.identifier(column)}"
-        connection.execute(f"comment on column {target} is {engine.quoted(comment)}")
+        comments.append((f"column features.{name}.{engine.identifier(column)}", comment))
+    for some in range(0, len(comments), _AT_ONCE):
+        with _writing(connection):
+            for target, comment in comments[some : some + _AT_ONCE]:
+                connection.execute(f"comment on {target} is {engine.quoted(comment)}")
 
 
 def _comments(
@@ -181,7 +213,7 @@ def _comments(
 ) -> list[tuple[str, str]]:
     comments = [(column.name, column.comment) for column in file.columns if column.name != "*"]
     if len(comments) < len(file.columns):  # the wide table: one column a feature
-        text = "select feature_name, description || ', ' || unit from meta.features"
+        text = "select feature_name, description || ', ' || unit from hydra.meta.features"
         comments += connection.sql(text).fetchall()
     return comments
 
@@ -221,40 +253,83 @@ def _versions() -> dict[str, list[str]]:
     }
 
 
-def _batches(lake: Lake) -> pl.DataFrame:
-    schema: dict[str, pl.DataType | type[pl.DataType]] = {
-        "batch_id": pl.String,
-        "source": pl.String,
-        "description": pl.String,
-        "payload_sha256": pl.String,
-        "ingested_at": pl.Datetime("us", "UTC"),
-        "rows": pl.Int64,
-        "files": pl.Int64,
-        "cost_usd": pl.Float64,  # NULL where nobody was paid
+def _landed(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str, Span]:
+    """Make ``meta.batches`` and ``meta.layouts``; path → when a raw file's rows became known."""
+    batches, layouts = [], []
+    known: dict[str, Span] = {}
+    for record in lake.each_batch():
+        batches.append(
+            {
+                **{name: record.get(name) for name in _BATCH},
+                "ingested_at": datetime.fromisoformat(record["ingested_at"]),
+                "files": len(record["files"]),
+            }
+        )
+        layouts += [
+            (record["batch_id"], record["source"], record["kind"], market, name, kind)
+            for market in sorted({file["market"] for file in record["files"]})
+            for name, kind in record.get("layout", {}).items()
+        ]
+        known |= _known(record)
+    for record in lake.compaction_records():
+        known |= _known(record)
+    engine.create_table(connection, "meta.batches", pl.DataFrame(batches, _BATCH))
+    engine.create_table(
+        connection,
+        "meta.layouts",
+        pl.DataFrame(layouts, dict.fromkeys(_COLUMN, pl.String), orient="row"),
+    )
+    return known
+
+
+def _known(record: Mapping[str, Any]) -> dict[str, Span]:
+    """Path → when the first and the last row of a record's raw files became known."""
+    return {
+        file["path"]: (
+            datetime.fromisoformat(file.get("first_available_at") or NEVER.isoformat()),
+            datetime.fromisoformat(file.get("last_available_at") or END.isoformat()),
+        )
+        for file in record["files"]
     }
-    made = {"ingested_at", "files", "cost_usd"}
-    rows = [
-        {
-            **{key: record[key] for key in schema if key not in made},
-            "ingested_at": datetime.fromisoformat(record["ingested_at"]),
-            "files": len(record["files"]),
-            "cost_usd": record.get("cost_usd"),
-        }
-        for record in lake.batch_records()
-    ]
-    return pl.DataFrame(rows, schema=schema)
 
 
-def _layouts(lake: Lake) -> pl.DataFrame:
-    """The columns of each batch's file as the vendor sent them, one row a market and column."""
-    rows = [
-        (record["batch_id"], record["source"], record["kind"], market, name, kind)
-        for record in lake.batch_records()
-        for market in sorted({file["market"] for file in record["files"]})
-        for name, kind in record.get("layout", {}).items()
+def _files(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str, Span]) -> None:
+    """Make ``meta.files``: the files of each view on what is raw and on what is derived."""
+    derived = derived_tables(lake)
+    files = [_named(lake, f"raw.{name}", lake.raw_files(name), known) for name in DATASETS]
+    files += [
+        _named(lake, f"features.{file.name}", derived[file.name])
+        for file in sqlfiles.stage("derive")
     ]
-    names = ("batch_id", "source", "kind", "market", "column_name", "column_type")
-    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+    engine.create_table(connection, "meta.files", pl.concat(files))
+
+
+def _named(
+    lake: Lake, view: str, paths: Sequence[Path], known: Mapping[str, Span] | None = None
+) -> pl.DataFrame:
+    """The files of a view, one row each; a raw one of which nothing is said may hold anything."""
+    spans: Iterable[tuple[datetime | None, datetime | None]] = [(None, None)] * len(paths)
+    if known is not None:
+        spans = (known.get(str(path.relative_to(lake.root)), (NEVER, END)) for path in paths)
+    rows = [
+        (view, market_of(path), month_of(path), name, *span)
+        for path, name, span in zip(paths, engine.shown(lake.root, paths), spans, strict=True)
+    ]
+    return pl.DataFrame(rows, _FILE, orient="row")
+
+
+def _views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Show what is raw, what is derived, and the newest version of each feature by its name."""
+
+    def files(view: str) -> list[str]:
+        rows = f"select path from meta.files where view_name = '{view}' order by path"
+        return [path for (path,) in connection.sql(rows).fetchall()]
+
+    engine.create_raw_views(connection, {name: files(f"raw.{name}") for name in DATASETS})
+    for file in sqlfiles.stage("derive"):
+        engine.create_derived_view(connection, file, files(f"features.{file.name}"))
+    for base, file in _newest().items():
+        connection.execute(f"create view features.{base} as from features.{file.name}")
 
 
 def _reach(lake: Lake) -> pl.DataFrame:

@@ -8,7 +8,7 @@ lake, with a row a finding and a row for a check that found nothing; ``quality.c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
@@ -52,7 +52,8 @@ def run(
 ) -> pl.DataFrame:
     """Run every check on a database.
 
-    A check holds a year of a market at once, unless it looks back on all.
+    A check holds a year of a market at once, unless it looks back on all: then it asks for what
+    the database stores, and for the CFTC's reports.
 
     Parameters
     ----------
@@ -72,13 +73,14 @@ def run(
     looked_at = dict.fromkeys(looked_at, NEVER) if before is None else looked_at
     checks = sqlfiles.checks()
     found = {check.name: [_older(before, check, looked_at)] for check in checks}
-    shown.show_all(None)
+    shown.limit(dict.fromkeys(looked_at, (NEVER, END)))
+    shown.show_stored()
     engine.create_macros(connection)
     for check in checks:
         if check.look_back is None:
             found[check.name] = [_findings(connection, check)]
     bounded = [(check.look_back, check) for check in checks if check.look_back is not None]
-    for part in _parts(shown, looked_at):
+    for part in shown.parts(looked_at, by_year=True):
         shown.limit(part)
         for days, check in sorted(bounded, key=itemgetter(0)):
             shown.show_all(days)
@@ -99,7 +101,7 @@ def look(lake: Lake, now: datetime) -> pl.DataFrame:
     connection = engine.connect()
     try:
         connection.execute(f"attach {engine.quoted(lake.database)} as hydra (read_only)")
-        shown = Shown(connection, lake)
+        shown = Shown(connection)
         return run(connection, now, shown, dict.fromkeys(lake.markets(), NEVER))
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         reason = str(error).splitlines()[0]
@@ -145,16 +147,6 @@ def summary(found: pl.DataFrame) -> list[tuple[Any, ...]]:
 
 def _file(lake: Lake, now: datetime) -> Path:
     return lake.checks / f"{now:%Y%m%dT%H%M%S%fZ}.parquet"
-
-
-def _parts(shown: Shown, looked_at: Mapping[str, datetime]) -> Iterator[dict[str, Span]]:
-    """The sessions that are looked at, in parts: what is new, and all of a market by its years."""
-    new = {market: start for market, start in looked_at.items() if start != NEVER}
-    if new:
-        yield {market: (start, END) for market, start in new.items()}
-    for market in sorted(looked_at.keys() - new.keys()):
-        for year in shown.years(market):
-            yield {market: year}
 
 
 def _findings(connection: duckdb.DuckDBPyConnection, check: sqlfiles.Check) -> pl.DataFrame:

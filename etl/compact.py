@@ -181,7 +181,7 @@ def _states(
             continue
         folders = {str(Path(file["path"]).parent) for file in new}
         kept = [name for name in state["files"] if str(Path(name).parent) not in folders]
-        state["files"] = sorted([*kept, *(file["path"] for file in new)])
+        state = {**state, "files": sorted([*kept, *(file["path"] for file in new)])}
         staged = staging / f"state-{code}.json"
         write_whole(staged, json.dumps(state, indent=1) + "\n")
         moves[staged] = lake.state_record(code)

@@ -105,9 +105,8 @@ def derive_markets(
     tasks = [task for plan in plans.values() for task in plan.tasks]
     sessions, done = sum(len(task.sessions) for task in tasks), 0
     failures = []
-    for code, plan in plans.items():
-        if not plan.tasks:
-            yield _commit(code, plan, now)
+    for code in [code for code, plan in plans.items() if not plan.tasks]:
+        yield _commit(code, plans.pop(code), now)
     for ended in (on or InProcess()).run(compute, tasks, light=sessions <= MOST_SESSIONS):
         code = ended.task.market.code
         plan = plans[code]
@@ -122,7 +121,7 @@ def derive_markets(
             if len(tasks) > 1:
                 progress(f"{ended.task}: derived, {done:,} of {sessions:,} sessions done")
         if len(plan.made) + len(plan.failed) == len(plan.tasks):
-            yield _commit(code, plan, now)
+            yield _commit(code, plans.pop(code), now)
     if failures:
         first = failures[0]
         more = f" and {len(failures) - 1:,} tasks more" if len(failures) > 1 else ""

@@ -81,6 +81,7 @@ def compute(task: Task, share: int) -> Made:
     lake.fetch(lake.root / path for path in task.reads)
     spill = lake.staging / f"spill-{uuid4().hex[:8]}"
     connection = engine.connect(spill=spill, share=share)
+    _fix_sides(connection)
     files: list[Staged] = []
     count = 0
     try:
@@ -96,6 +97,16 @@ def compute(task: Task, share: int) -> Made:
     finally:
         connection.close()
     return Made(tuple(files), count, lake.send(staged.path for staged in files))
+
+
+def _fix_sides(connection: duckdb.DuckDBPyConnection) -> None:
+    """Have a left join keep its right side in memory, as the SQL is written for.
+
+    By its estimates DuckDB would now and then keep the left one, which in a chain is the wide one:
+    the same rows, in a fifth more memory than the task before.
+    """
+    off = "current_setting('disabled_optimizers') || ',build_side_probe_side'"
+    connection.execute(f"set disabled_optimizers = {off}")
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, task: Task) -> None:

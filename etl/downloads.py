@@ -190,7 +190,7 @@ def land_plan(
     """
     folder = keep or lake.root / "downloads"
     # A run that was killed may have landed a file and not recorded so: it is not paid for again.
-    paid = {r["payload_sha256"] for r in lake.batch_records() if r.get("cost_usd")}
+    paid = {r["payload_sha256"] for r in lake.each_batch() if r.get("cost_usd")}
     for requests in plan.steps(by_month):
         step = Step(_label(requests), len({_month(request) for request in requests}))
         files: list[tuple[databento.Request, databento.Fetched]] = []

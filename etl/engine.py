@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from etl.schemas import DATASETS, raw_schema
 
 #: Megabytes that the connections of a run may take; more than this spills to disk.
 MEMORY = 2000
+_SMALLEST = 32  # what of a cache is let alone
 
 #: No price is larger, or smaller than the inverse and not zero; no count larger, no text longer.
 _LARGEST, _MOST, _LONGEST = 10**15, 10**12, 256
@@ -67,6 +69,13 @@ def connect(
     return connection
 
 
+def let_go(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop what is cached of tables: DuckDB keeps all that it has read while its limit allows."""
+    with suppress(duckdb.Error):  # what cannot be put aside stays
+        connection.execute(f"set memory_limit = '{_SMALLEST}MB'")
+    connection.execute(f"set memory_limit = '{MEMORY}MB'")
+
+
 def shown(root: Path, paths: Sequence[Path]) -> list[str]:
     """Files below a folder as a view names them wherever it is read from."""
     folder = literal(root)
@@ -109,15 +118,15 @@ def create_feature(
     connection: duckdb.DuckDBPyConnection,
     file: sqlfiles.SqlFile,
     table: str | None = None,
-    since: str = "",
+    within: str = "",
 ) -> None:
     """Run a feature file and store its rows.
 
     Parameters
     ----------
     table : where to; ``features.<name>`` by default
-    since : which rows to store: a condition on them and on ``since`` of ``build.since``; by
-        default all
+    within : which rows to store: a condition on them and on their market's row of
+        ``build.spans``; by default all
 
     Raises
     ------
@@ -126,9 +135,9 @@ def create_feature(
     """
     table = table or f"features.{file.name}"
     rows = file.body
-    if since:
-        joined = f"({rows}\n) as body join build.since using (market)"
-        rows = f"select * exclude (since, looked_at_from) from {joined} where {since}"
+    if within:
+        joined = f"({rows}\n) as body join build.spans using (market)"
+        rows = f"select * exclude (shown_from, shown_until) from {joined} where {within}"
     create_as(connection, table, rows)
     about = connection.sql(f"describe {table}").fetchall()
     given = [(name, kind) for name, kind, *_ in about]

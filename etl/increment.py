@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from etl.errors import LakeError
 from etl.lake import Lake, fingerprint
 from etl.market import Market
 from etl.schemas import UTC as UTC_TYPE
-from etl.shown import CORRECTED, END, NEVER, Shown, landed
+from etl.shown import CORRECTED, END, NEVER, Shown
 
 __all__ = ["NEVER", "Increment", "inputs", "stands"]
 
@@ -109,7 +109,8 @@ class Increment:
 
     A feature's SELECT runs beside the new database, in the connection's own memory, where the
     names that it reads are views: on as much of each feature as the header of its file says that
-    its rows look back on.  ``standing`` has the rows that stand.
+    its rows look back on.  ``standing`` has its own rows known before.  A market of which nothing
+    stands is gone through year by year, so that memory holds one.
 
     Parameters
     ----------
@@ -133,25 +134,25 @@ class Increment:
             connection.execute(f"attach {engine.quoted(lake.database)} as last (read_only)")
             shifted = connection.sql(sqlfiles.text("build/shifted.sql")).fetchall()
             self.since |= _since(lake, record, {market for (market,) in shifted})
-        self._bound = any(since != NEVER for since in self.since.values())
-        self.shown = Shown(connection, lake)
+        self._going_on = {market for market, since in self.since.items() if since != NEVER}
+        self.shown = Shown(connection)
         connection.execute("create schema memory.standing")
         self.looked_at = self.since
-        self._limit()
-        if self._bound:
+        self._tell()
+        if self._going_on:
             self.looked_at = self._changed()
-            self._limit()
+            self._tell()
 
-    def _limit(self) -> None:
-        """Say in ``build.since`` what is new, and show from there on."""
+    def _tell(self) -> None:
+        """Say in ``build.since`` what is new."""
         rows = [(market, since, self.looked_at[market]) for market, since in self.since.items()]
         limits = pl.DataFrame(rows, _SINCE, orient="row")
         engine.create_table(self._connection, "memory.build.since", limits)
-        self.shown.limit({market: (since, END) for market, since in self.since.items()})
 
     def _changed(self) -> dict[str, datetime]:
         """Market → a day with which the sessions begin of which anything is new."""
         first = dict(self.since)
+        self.shown.limit({market: (self.since[market], END) for market in self._going_on})
         for file in sqlfiles.stage("derive"):
             self.shown.show(f"features.{file.name}", sqlfiles.LookBack(CORRECTED.days, ()))
             new = f"from features.{file.name} join build.since using (market)"
@@ -162,7 +163,7 @@ class Increment:
 
     def close(self) -> None:
         """Let the last database go."""
-        if self._bound:
+        if self._going_on:
             self._connection.execute("detach last")
 
     def fill(self, file: sqlfiles.SqlFile) -> None:
@@ -173,26 +174,34 @@ class Increment:
         LakeError
             The columns are not the ones that the file's header states.
         """
-        look_back = file.look_back if self._bound else None
-        for source in file.sources:
-            self.shown.show(source, look_back)
-        place = f"hydra.features.{file.name}"
-        stands = f"memory.standing.{file.name}"
-        if look_back is None:
-            self._connection.execute(f"create or replace view {stands} as {engine.no_row(file)}")
-            engine.create_feature(self._connection, file, place)
-            return
-        standing = self._standing(f"last.features.{file.name}", f"{file.known_at} < since")
-        self._connection.execute(f"create or replace view {stands} as {standing}")
-        engine.create_feature(self._connection, file, "build.news", f"{file.known_at} >= since")
-        self._connection.execute("begin")
-        self._connection.execute(f"create table {place} as from build.news limit 0")
-        for market in sorted(self.since):  # a market's rows lie together, as if made at once
-            for rows in (stands, "build.news"):
-                which = f"where market = {engine.quoted(market)}"
-                self._connection.execute(f"insert into {place} from {rows} {which}").fetchall()
-        self._connection.execute("commit")
-        self._connection.execute("drop table build.news")
+        table, standing = f"hydra.features.{file.name}", f"standing.{file.name}"
+        within = f"{file.known_at} >= shown_from and {file.known_at} < shown_until"
+        since = self.since if file.look_back else dict.fromkeys(self.since, NEVER)
+        before = engine.no_row(file)
+        for part in self.shown.parts(since, by_year=file.look_back is not None):
+            self.shown.limit(part)
+            for source in file.sources:
+                self.shown.show(source, file.look_back)
+            goes_on = all(since[market] != NEVER for market in part)
+            if goes_on:
+                before = self._standing(f"features.{file.name}", f"{file.known_at} < since")
+            self._connection.execute(f"create or replace view memory.{standing} as {before}")
+            engine.create_feature(
+                self._connection, file, "build.news", within if file.look_back else ""
+            )
+            self._connection.execute("begin")
+            self._connection.execute(
+                f"create table if not exists {table} as from build.news limit 0"
+            )
+            for market in sorted(part):  # a market's rows lie together, as if made at once
+                for rows in (standing, "build.news") if goes_on else ("build.news",):
+                    which = f"where market = {engine.quoted(market)}"
+                    self._connection.execute(f"insert into {table} from {rows} {which}").fetchall()
+            self._connection.execute("commit")
+            self._connection.execute("drop table build.news")
+            before = f"from {table} where market in (select market from build.spans)"
+        engine.let_go(self._connection)
+        self._connection.execute("checkpoint hydra")  # what was appended; at the end it is much
 
     def keep(self, name: str, days: int, stands: str) -> None:
         """Make a table of ``meta``: the rows of its file, and those of the last one that stand.
@@ -203,19 +212,22 @@ class Increment:
         days : how far back the file looks from the first session that is looked at
         stands : which rows of the last table stand, in SQL
         """
-        self.shown.limit({market: (start, END) for market, start in self.looked_at.items()})
-        self.shown.show_all(days)
-        engine.create_as(self._connection, "build.news", sqlfiles.text(f"build/{name}.sql"))
-        if self._bound:
-            rows = self._standing(f"last.meta.{name}", stands)
-            self._connection.execute(f"insert into build.news {rows}").fetchall()
+        rows, make = sqlfiles.text(f"build/{name}.sql"), "create table build.news as"
+        for part in self.shown.parts(self.looked_at, by_year=False):
+            self.shown.limit(part)
+            self.shown.show_all(days)
+            self._connection.execute(f"{make} {rows}").fetchall()
+            make = "insert into build.news"
+        if self._going_on:
+            standing = self._standing(f"meta.{name}", stands)
+            self._connection.execute(f"insert into build.news {standing}").fetchall()
         engine.create_as(self._connection, f"hydra.meta.{name}", "from build.news order by all")
         self._connection.execute("drop table build.news")
         self._connection.execute(f"create view memory.meta.{name} as from hydra.meta.{name}")
 
     def _standing(self, table: str, condition: str) -> str:
         """A SELECT of the rows of the last database that stand."""
-        rows = f"from {table} join build.since using (market)"
+        rows = f"from last.{table} join build.since using (market)"
         return f"select * exclude ({_OWN}) {rows} where since > '{NEVER}' and {condition}"
 
 
@@ -232,7 +244,6 @@ def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None
 
 def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str, datetime]:
     """Since when a market's rows may be others than in the last database."""
-    known = {path: file.get("first_available_at") for path, file in landed(lake).items()}
     merged = lake.merged()
     found = {}
     for market, then in record["inputs"]["markets"].items():
@@ -241,6 +252,7 @@ def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str
             {one for path in each for one in merged.get(path, {}).get("landed", [path])}
             for each in (paths, then["files"])
         )
+        known = _known_from(lake, raw - seen)
         news = [known.get(path) for path in raw - seen]
         is_told = raw >= seen and None not in news and market not in shifted
         if is_told and then["code"] == lake.state(market).get("code"):
@@ -249,3 +261,13 @@ def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str
             known_from = [day - _BEFORE for day in failed]  # that may have succeeded since
             found[market] = min(*map(datetime.fromisoformat, instants), *known_from)
     return found
+
+
+def _known_from(lake: Lake, paths: Collection[str]) -> dict[str, str | None]:
+    """Path → the instant at which the first row of a landed file was known, if its batch says."""
+    batches = {path.rpartition("/")[2].rpartition("-")[0] for path in paths}
+    return {
+        file["path"]: file.get("first_available_at")
+        for record in lake.each_batch(batches)
+        for file in record["files"]
+    }

@@ -31,7 +31,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -204,10 +204,15 @@ class Lake:
         months = self.raw.glob(f"dataset=*/market={market}/year=*/month=*")
         return min(map(_month, months), default=None)
 
+    def each_batch(self, batches: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The record of every committed batch, or of these, oldest first, one at a time."""
+        for path in sorted(self.batches.glob("*.json")):
+            if batches is None or path.stem in batches:
+                yield _batch(path, _version(path))
+
     def batch_records(self) -> list[dict[str, Any]]:
         """The record of every committed batch, oldest first."""
-        paths = sorted(self.batches.glob("*.json"))
-        return [_batch(path, _version(path)) for path in paths]
+        return list(self.each_batch())
 
     def compaction_records(self) -> list[dict[str, Any]]:
         """The record of every compaction, oldest first."""
@@ -226,18 +231,20 @@ class Lake:
 
     def state(self, market: str) -> dict[str, Any]:
         """That record; empty where there is none that can be read, since it can be made anew."""
+        path = self.state_record(market)
         try:
-            record: dict[str, Any] = records.read(self.state_record(market), records.STATE)
-            return record
-        except LakeError:
+            return _state(path, _version(path))
+        except (LakeError, FileNotFoundError):
             return {}
 
     def last_run(self) -> datetime | None:
         """The latest instant at which anything landed, was derived, built or merged."""
-        instants = [batch["ingested_at"] for batch in self.batch_records()]
         states = [self.state(path.stem) for path in self.state_record("*").parent.glob("*.json")]
-        instants += [state["known_at"] for state in states if state]
-        instants += [record["compacted_at"] for record in self.compaction_records()]
+        instants = [state["known_at"] for state in states if state]
+        if batch := _newest(self.batches):
+            instants.append(records.read(batch, records.BATCH)["ingested_at"])
+        if compaction := _newest(self.compactions):
+            instants.append(records.read(compaction, records.COMPACTION)["compacted_at"])
         built_at = [at] if (at := self.built_at()) else []
         return max([*map(datetime.fromisoformat, instants), *built_at], default=None)
 
@@ -451,10 +458,20 @@ def lake_at(place: str | Path, tell: Callable[[str], None] = lambda line: None) 
     return remote.at(str(place), tell)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=500)
 def _batch(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
-    """A batch's record: a run asks for all of them again and again, and they do not change."""
+    """A batch's record: a run asks for all of them again and again, and they do not change.
+
+    Memory holds so many of them, however many there are.
+    """
     record: dict[str, Any] = records.read(path, records.BATCH)
+    return record
+
+
+@lru_cache(maxsize=2)
+def _state(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
+    """A market's state, which a run asks for several times on end."""
+    record: dict[str, Any] = records.read(path, records.STATE)
     return record
 
 
@@ -462,6 +479,11 @@ def _version(path: Path) -> tuple[int, int, int]:
     """What tells a file from another that was put in its place."""
     about = path.stat()
     return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def _newest(folder: Path) -> Path | None:
+    """The last of the records in a folder whose names begin with their instant's stamp."""
+    return max(folder.glob("*.json"), key=lambda path: path.name, default=None)
 
 
 def stamp(instant: datetime) -> str:
@@ -477,6 +499,11 @@ def after(name: str) -> str:
 def landed_at(path: Path) -> str:
     """The stamp in a raw file's name: none of its rows landed later."""
     return path.name.removeprefix(MERGED).partition("-")[0]
+
+
+def market_of(path: Path) -> str:
+    """The market in whose folder a file lies."""
+    return path.parts[-4].removeprefix("market=")
 
 
 def month_of(path: Path) -> date:

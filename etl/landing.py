@@ -238,7 +238,9 @@ def _fresh_reports(lake: Lake, dataset: str, frame: pl.DataFrame, now: datetime)
     key = ["market", "report", "report_date"]
     values = [c for c in frame.columns if c not in {*key, *COMMON, "release_estimated"}]
     frame = frame.unique(key, keep="last", maintain_order=True)
-    paths = [p for m in frame["market"].unique().sort() for p in lake.raw_files(dataset, m)]
+    # All vintages of a report lie in the month of its as_of, which follows from its date.
+    folders = [lake.partition(dataset, *month) for month, _ in _partitions(frame)]
+    paths = [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
     if not paths:
         return frame
     lake.fetch(paths)

@@ -7,24 +7,20 @@ rows known within a span of time, market by market.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import duckdb
 import polars as pl
 
 from etl import engine, sqlfiles
-from etl.lake import Lake
 from etl.schemas import COT_DATASETS, DATASETS
 from etl.schemas import UTC as UTC_TYPE
 from etl.spans import Span
 
-__all__ = ["CORRECTED", "END", "NEVER", "Shown", "landed"]
+__all__ = ["CORRECTED", "END", "NEVER", "Shown"]
 
 #: Before every row, and after.
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,38 +29,22 @@ END = datetime(2200, 1, 1, tzinfo=UTC)
 #: A settlement is corrected for 45 days: nothing else of a session changes so late.
 CORRECTED = timedelta(days=50)
 
-#: What is about a session becomes known around it, but for corrections of its settlements.
-_AROUND = timedelta(days=5)
-
-_FILE = re.compile(r"'((?:[^']|'')*/market=([^/']+)/year=(\d+)/month=(\d+)/[^/']+\.parquet)'")
 _SPANS = {"market": pl.String(), "shown_from": UTC_TYPE, "shown_until": UTC_TYPE}
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file that a view of the database names."""
-
-    path: str  # as the view has it
-    month: date
-    known: Span | None  # first and last ``available_at`` of raw rows; derived ones lie by session
+_OF_THESE = "where market in (select market from build.spans)"
 
 
 class Shown:
     """Views in the memory of a connection, with the database attached as ``hydra``."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         for schema in ("build", "meta", "raw", "features"):
             connection.execute(f"create schema memory.{schema}")
-        for schema, name in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
-            connection.execute(f"create view memory.{schema}.{name} as from hydra.{schema}.{name}")
+        for (name,) in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
+            connection.execute(f"create view memory.meta.{name} as from hydra.meta.{name}")
         engine.create_name_type(connection)
-        for name in COT_DATASETS:  # few rows in many files, which many ask for
-            engine.create_as(connection, f"memory.build.{name}", f"from hydra.raw.{name}")
-        self._show_reports()
-        self._files = _files(connection, lake)
-        self._spans: Mapping[str, Span] = {}
-        self._days: int | None = -1  # how far back all is shown; nothing is yet
+        engine.create_raw_views(connection, {})
+        self._keep_reports()
 
     def limit(self, spans: Mapping[str, Span]) -> None:
         """Show of these markets what concerns these spans of time, where not all is asked for."""
@@ -72,40 +52,87 @@ class Shown:
         engine.create_table(
             self._connection, "memory.build.spans", pl.DataFrame(rows, _SPANS, orient="row")
         )
-        self._spans = spans
-        self._days = -1
+        self._found: dict[int | None, Mapping[str, list[str]]] = {}
+        self._days: int | None = None  # how far back all is shown; nothing is yet
+        engine.let_go(self._connection)
 
-    def years(self, market: str) -> Iterable[Span]:
-        """All time, cut at the years of which anything is derived."""
-        priced = self._files["features.chain_v1"], self._files["features.session_bar_v1"]
-        years = sorted({file.month.year for files in priced for file in files[market]})
-        cuts = [datetime(year, 1, 1, tzinfo=UTC) for year in years[1:]]
-        return pairwise([NEVER, *cuts, END])
+    def parts(
+        self, since: Mapping[str, datetime], *, by_year: bool
+    ) -> Iterator[Mapping[str, Span]]:
+        """All time from an instant on, in parts: what is new, and what is asked for whole.
 
-    def show_all(self, days: int | None) -> None:
-        """Show all that is raw or a feature from so many days before the spans on.
-
-        ``None`` is all of it, of all markets.
+        Parameters
+        ----------
+        since : market → the instant; ``NEVER`` asks for it whole
+        by_year : whether of a market that is asked for whole each year is a part of its own
         """
+        new = {market: (start, END) for market, start in since.items() if start != NEVER}
+        if new:
+            yield new
+        for market in sorted(since.keys() - new.keys()):
+            for span in self._years(market) if by_year else [(NEVER, END)]:
+                yield {market: span}
+
+    def _years(self, market: str) -> Iterable[Span]:
+        """All time, cut at the years of which anything is derived."""
+        years = "select distinct year(month) from meta.files where known_from is null"
+        of_it = f"{years} and market = {engine.quoted(market)} order by all"
+        _, *later = self._connection.sql(of_it).fetchall() or [(None,)]
+        return pairwise([NEVER, *(datetime(year, 1, 1, tzinfo=UTC) for (year,) in later), END])
+
+    def show_all(self, days: int) -> None:
+        """Show of the spans' markets all that is raw or a feature from so many days before on."""
         if days == self._days:
             return
         self._days = days
-        look_back = None if days is None else sqlfiles.LookBack(days, ())
         for file in sqlfiles.features():
-            self.show(f"features.{file.name}", look_back)
-        raw = {
-            name: self._shown(f"raw.{name}", days) for name in DATASETS.keys() - COT_DATASETS.keys()
-        }
+            self.show(f"features.{file.name}", sqlfiles.LookBack(days, ()))
+        paths = self._paths(days)
+        raw = {name: paths[f"raw.{name}"] for name in DATASETS.keys() - COT_DATASETS.keys()}
         engine.create_raw_views(self._connection, raw)
+        self._show_reports()
+
+    def show_stored(self) -> None:
+        """Show of the spans' markets all that the database stores, and the CFTC's reports.
+
+        What lies in the lake's files is not there: whoever asks for it whole would open them all.
+        """
+        self._days = None
+        for file in sqlfiles.features():
+            if file.stage == "build":
+                self.show(f"features.{file.name}", None)
+            else:
+                self._connection.execute(f"drop view if exists memory.features.{file.name}")
+        for name in DATASETS.keys() - COT_DATASETS.keys():
+            self._connection.execute(f"drop view if exists memory.raw.{name}")
+
+    def _keep_reports(self) -> None:
+        """Read the CFTC's reports once: few rows in many files, which many ask for."""
+        self.limit({})
+        for name in COT_DATASETS:
+            rows = f"from raw.{name}"
+            engine.create_as(self._connection, f"memory.build.{name}", rows)
+        markets = "select distinct market from meta.files order by all"
+        # Market by market, since a question holds all of its files open.
+        for (market,) in self._connection.sql(markets).fetchall():
+            self.limit({market: (NEVER, END)})
+            reports = {name: self._paths(None)[f"raw.{name}"] for name in COT_DATASETS}
+            engine.create_raw_views(self._connection, reports)
+            for name in COT_DATASETS:
+                insert = f"insert into memory.build.{name} from raw.{name}"
+                self._connection.execute(insert).fetchall()
         self._show_reports()
 
     def _show_reports(self) -> None:
         for name in COT_DATASETS:
-            view = f"create or replace view memory.raw.{name} as from memory.build.{name}"
-            self._connection.execute(view)
+            rows = f"from memory.build.{name} {_OF_THESE}"
+            self._connection.execute(f"create or replace view memory.raw.{name} as {rows}")
 
     def show(self, source: str, look_back: sqlfiles.LookBack | None) -> None:
-        """Let a feature's name stand for as much of it as is looked back on; ``None`` is all."""
+        """Let a feature's name stand for as much of it as is looked back on; ``None`` is all.
+
+        It is of the markets of the spans alone.
+        """
         file = next(
             (file for file in sqlfiles.features() if f"features.{file.name}" == source), None
         )
@@ -113,63 +140,25 @@ class Shown:
             return
         days = None if look_back is None or source in look_back.whole else look_back.days
         if file.stage == "derive":
-            engine.create_derived_view(self._connection, file, self._shown(source, days))
+            engine.create_derived_view(self._connection, file, self._paths(days)[source])
             return
-        rows = f"from hydra.{source}"
+        rows = f"from hydra.{source} {_OF_THESE}"
         if days is not None:
-            joined = f"{rows} join build.spans using (market)"
+            joined = f"hydra.{source} join build.spans using (market)"
             rows = (
-                f"select * exclude (shown_from, shown_until) {joined} where {file.known_at} "
+                f"select * exclude (shown_from, shown_until) from {joined} where {file.known_at} "
                 f"between shown_from - interval {days} days "
                 f"and shown_until + interval {CORRECTED.days} days"
             )
         self._connection.execute(f"create or replace view memory.{source} as {rows}")
 
-    def _shown(self, source: str, days: int | None) -> list[str]:
-        """The files of a view with rows from so many days before the spans on."""
-        files = self._files[source]
-        if days is None:
-            return [file.path for market in sorted(files) for file in files[market]]
-        return [
-            file.path
-            for market, span in sorted(self._spans.items())
-            for file in files[market]
-            if _concerns(file, span, timedelta(days=days))
-        ]
-
-
-def _concerns(file: _File, span: Span, before: timedelta) -> bool:
-    """Whether a file may have rows about a span of time, or known in it, or so long before it."""
-    start, end = span[0] - before, span[1]
-    if file.known is None:
-        return start.date().replace(day=1) <= file.month <= end.date()
-    return file.known[0] <= end + _AROUND and file.known[1] >= start - _AROUND
-
-
-def landed(lake: Lake) -> dict[str, dict[str, Any]]:
-    """Path → what the records say of a raw file, landed or merged of such."""
-    batches = [*lake.batch_records(), *lake.compaction_records()]
-    return {file["path"]: file for batch in batches for file in batch["files"]}
-
-
-def _files(
-    connection: duckdb.DuckDBPyConnection, lake: Lake
-) -> defaultdict[str, defaultdict[str, list[_File]]]:
-    """View → market → the files that it names, in its order."""
-    records = landed(lake)
-    found: defaultdict[str, defaultdict[str, list[_File]]]
-    found = defaultdict(lambda: defaultdict(list))
-    for name, text in connection.sql(sqlfiles.text("build/files.sql")).fetchall():
-        for path, market, year, month in _FILE.findall(text):
-            known = None
-            if name.startswith("raw."):
-                about = records.get("/".join(path.split("/")[-6:]), {})
-                first, last = about.get("first_available_at"), about.get("last_available_at")
-                known = _instant(first) or NEVER, _instant(last) or END
-            file = _File(path.replace("''", "'"), date(int(year), int(month), 1), known)
-            found[name][market].append(file)
-    return found
-
-
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    def _paths(self, days: int | None) -> Mapping[str, list[str]]:
+        """View → its files with rows from so many days before the spans on; ``None`` is all."""
+        if days not in self._found:
+            found = defaultdict(list)
+            self._connection.execute(f"set variable days = {'null' if days is None else days}")
+            files = self._connection.sql(sqlfiles.text("build/concerned.sql")).fetchall()
+            for view, path in files:
+                found[view].append(path)
+            self._found[days] = found
+        return self._found[days]

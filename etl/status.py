@@ -148,7 +148,7 @@ def thickness(lake: Lake) -> list[tuple[Any, ...]]:
 
 def _landed(lake: Lake) -> dict[str, Landed]:
     found: defaultdict[str, Landed] = defaultdict(Landed)
-    for record in lake.batch_records():
+    for record in lake.each_batch():
         for file in record["files"]:
             landed = found[file["market"]]
             landed.rows += file["rows"]

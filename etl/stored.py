@@ -89,7 +89,7 @@ class Months:
             folder, _, name = path.rpartition("/")
             self._files[folder] = name, about
         self._before = self._in_force()
-        self._superseded: dict[str, dict[str, Any]] = self.state.get("superseded", {})
+        self._superseded: dict[str, dict[str, Any]] = {**self.state.get("superseded", {})}
         self._staged: dict[str, Path] = {}  # folder → staged file
 
     def is_whole(self) -> bool:

@@ -209,7 +209,7 @@ def _compare(lake: Lake) -> tuple[int, list[Wrong]]:
 
 def _landed(lake: Lake) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each raw file's entry in the record of the batch that brought it."""
-    for batch in lake.batch_records():
+    for batch in lake.each_batch():
         for file in batch["files"]:
             yield batch, file
 
@@ -269,17 +269,17 @@ def _against(
 ) -> Iterator[Wrong]:
     """Compare the Parquet files of a folder with their records."""
     for path, about in sorted(expected.items()):
-        place = lake.root / path
-        if reason := _difference(place, about, thorough and lake.has(place)):
+        place = os.path.join(lake.root, path)
+        if reason := _difference(place, about, thorough and lake.has(Path(place))):
             yield Wrong(path, reason)
     there = (path for path in lake.below(folder) if path.endswith(".parquet"))
     yield from (Wrong(path, foreign) for path in there if path not in expected)
 
 
-def _difference(path: Path, about: Mapping[str, Any], thorough: bool) -> str | None:
+def _difference(path: str, about: Mapping[str, Any], thorough: bool) -> str | None:
     """What differs between a file and its record; ``None`` where nothing does."""
     try:
-        size = path.stat().st_size
+        size = os.path.getsize(path)
         recorded = about.get("bytes", size)  # the first lakes' records have no size
         if size != recorded:
             cut = "is cut off" if size < recorded else "has grown"
@@ -287,7 +287,7 @@ def _difference(path: Path, about: Mapping[str, Any], thorough: bool) -> str | N
         if not thorough:
             return None
         rows = pyarrow.parquet.read_metadata(path).num_rows
-        if fingerprint(path)["sha256"] != about["sha256"]:
+        if fingerprint(Path(path))["sha256"] != about["sha256"]:
             return "has changed since it was written"
         return None if rows == about["rows"] else f"has {rows:,} rows, not {about['rows']:,}"
     except FileNotFoundError:

@@ -1,19 +1,21 @@
 """What the page shows: queries under ``sql/report``, as nested columns that JSON holds compactly.
 
+What is derived is read of the months that are drawn alone: the database's views are on all.
 Every query is bounded by the asked instant: a row counts when its ``as_of`` and ``available_at``
 are at or before it, and of a session's vintages the newest of those is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 import duckdb
 import polars as pl
 
-from etl import sqlfiles
+from etl import engine, sqlfiles
 
 #: Strikes that the page draws, over all markets, and sessions in the histories of slices: with
 #: these it stays well under 3 MB.
@@ -39,6 +41,9 @@ _TABLES: Mapping[str, tuple[str, ...]] = {
     "flow_total": ("market", "session_date"),
     "futures_curve": ("market", "session_date"),
 }
+#: Derived features that the histories of slices are made of; of the others less is drawn.
+_HISTORIES = ("surface_v1", "moments_v1")
+
 _SERIES = ("daily", "positions", "answers", "sources", "page_findings")
 
 Data = dict[str, Any]
@@ -49,7 +54,7 @@ def collect(connection: duckdb.DuckDBPyConnection, at: datetime) -> Data:
 
     Parameters
     ----------
-    connection : a lake's database with the functions of ``mathlib.udf``; gets temporary tables
+    connection : of ``etl.connect``; gets temporary tables, and views in memory
     at : aware datetime
 
     Returns
@@ -61,8 +66,13 @@ def collect(connection: duckdb.DuckDBPyConnection, at: datetime) -> Data:
     asked = pl.DataFrame({"known_by": [at], "strikes": [STRIKES], "sessions": [SESSIONS]})
     connection.register("given", asked.to_arrow())
     _keep(connection, "page", "from given")
-    for name in ("snapshots", "detailed_slices"):
+    for name in ("answered", "snapshots", "near"):
         _keep(connection, name, _query(name))
+    features = {file.name for file in sqlfiles.stage("derive")}
+    _show(connection, features - {*_HISTORIES}, "near")
+    for name in ("detailed_slices", "history"):
+        _keep(connection, name, _query(name))
+    _show(connection, _HISTORIES, "history")
     markets = _frame(connection, "page_markets").to_dicts()
     data: Data = {"markets": {row.pop("market"): row for row in markets}}
     for name, keys in _TABLES.items():
@@ -93,6 +103,19 @@ def _query(name: str) -> str:
 
 def _keep(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
     connection.execute(f"create or replace temp table {name} as {select}").fetchall()
+
+
+def _show(connection: duckdb.DuckDBPyConnection, names: Collection[str], kept: str) -> None:
+    """Make views in memory of derived features, on the months of the snapshots that are kept."""
+    _keep(connection, "drawn", f"from {kept}")
+    paths: defaultdict[str, list[str]] = defaultdict(list)
+    for view, path in connection.sql(_query("files")).fetchall():
+        paths[view].append(path)
+    connection.execute("use memory")
+    connection.execute("create schema if not exists features")
+    for file in (file for file in sqlfiles.stage("derive") if file.name in names):
+        engine.create_derived_view(connection, file, paths[f"features.{file.name}"])
+    connection.execute("use lake")
 
 
 def _frame(connection: duckdb.DuckDBPyConnection, name: str) -> pl.DataFrame:

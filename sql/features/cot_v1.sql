@@ -158,11 +158,11 @@ net_options as (
 history as (
     select
         r.market, r.report, r.report_date, r.available_at, h.report_date as past_date,
-        arg_max(h.prod_merc_net, row(h.available_at, h.ingested_at)) as prod_merc_net,
-        arg_max(h.swap_net, row(h.available_at, h.ingested_at)) as swap_net,
-        arg_max(h.managed_money_net, row(h.available_at, h.ingested_at)) as managed_money_net,
-        arg_max(h.other_reportable_net, row(h.available_at, h.ingested_at)) as other_reportable_net,
-        arg_max(h.nonreportable_net, row(h.available_at, h.ingested_at)) as nonreportable_net
+        arg_max(h.prod_merc_net, h.available_at) as prod_merc_net,
+        arg_max(h.swap_net, h.available_at) as swap_net,
+        arg_max(h.managed_money_net, h.available_at) as managed_money_net,
+        arg_max(h.other_reportable_net, h.available_at) as other_reportable_net,
+        arg_max(h.nonreportable_net, h.available_at) as nonreportable_net
     from reports as r
     join published as h
         on r.market = h.market and r.report = h.report

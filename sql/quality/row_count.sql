@@ -18,14 +18,20 @@ rows_seen as (
     where source not like 'chain-%'
 ),
 
-counts as (
+by_contract as (
     select
         r.market, r.dataset, (r.available_at at time zone m.timezone)::date as session_date,
-        count(*) / count(distinct r.instrument_id) as n
+        r.instrument_id, count(*) as n
     from rows_seen as r
     join meta.markets as m using (market)
     -- The day of the run is not over.
     where session_date < (getvariable('run_at') at time zone m.timezone)::date
+    group by all
+),
+
+counts as (
+    select market, dataset, session_date, sum(n) / count(instrument_id) as n
+    from by_contract
     group by all
 ),
 

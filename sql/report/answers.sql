@@ -1,5 +1,5 @@
--- Every feature as it was known, one row a market and feature.
+-- What is drawn of the answers, one row a market and feature.
 select
     market, feature_name, value, quality, as_of, available_at, age
-from answers_at((select known_by from page))
+from answered
 order by market, feature_number

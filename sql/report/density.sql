@@ -6,7 +6,7 @@ points as (
         row_number() over (
             partition by market, session_date, price_source, series, expiry order by strike
         ) as point
-    from features.density_v1 as p
+    from memory.features.density_v1 as p
     semi join detailed_slices as d
         using (market, session_date, price_source, as_of, series, expiry)
     where cdf between 0.001 and 0.999

@@ -6,7 +6,7 @@ assumed as (
     select
         f.market, f.session_date, f.price_source, f.as_of, f.series, f.expiry,
         f.convention, f.strike, f.gex, f.vanna_flow, f.charm_flow
-    from features.flow_by_strike_v1 as f
+    from memory.features.flow_by_strike_v1 as f
     semi join detailed_slices as d
         using (market, session_date, price_source, as_of, series, expiry)
     where f.weight = 'open_interest'

@@ -3,7 +3,7 @@
 -- that of the convention of calls long, puts short, of which dealers hold a share.
 with
 flows as (
-    select * from features.flow_v1
+    select * from memory.features.flow_v1
     union all by name
     select * exclude (report_date, dealer_share, share_reason), share_reason as zero_gamma_reason
     from features.flow_cot_v1

@@ -6,26 +6,20 @@ slices as (
     from detailed_slices
 ),
 
-share as (
-    select any_value(a.sessions) / count(*) as sessions
-    from slices
-    cross join page as a
-),
-
 newest as (
     select
         u.market, u.price_source, u.series, u.expiry, u.session_date, u.forward, u.atm_iv,
         u.atm_iv_se, u.data_quality,
         m.q05, m.q10, m.q25, m.q50, m.q75, m.q90, m.q95,
         m.log_skew, m.log_skew_se, m.log_kurtosis, m.log_kurtosis_se
-    from features.surface_v1 as u
-    semi join snapshots as n using (market, session_date, price_source, as_of)
+    from memory.features.surface_v1 as u
+    join history as h using (market, session_date, price_source, as_of)
     semi join slices as s using (market, price_source, series, expiry)
-    left join features.moments_v1 as m
+    left join memory.features.moments_v1 as m
         using (market, session_date, price_source, as_of, series, expiry)
     qualify row_number() over (
         partition by u.market, u.price_source, u.series, u.expiry order by u.session_date desc
-    ) <= greatest((select sessions from share), 2)
+    ) <= h.sessions
 )
 
 select

@@ -3,7 +3,7 @@
 with
 listed as (
     select u.market, u.session_date, u.price_source, count(*) as n_listed
-    from features.surface_v1 as u
+    from memory.features.surface_v1 as u
     semi join detailed_slices as d using (market, session_date, price_source, as_of)
     group by u.market, u.session_date, u.price_source
 )
@@ -28,7 +28,7 @@ select
     list(s.share_inside order by s.expiry, s.series) as share_inside,
     list(s.butterfly_free order by s.expiry, s.series) as butterfly_free,
     list(s.calendar_free order by s.expiry, s.series) as calendar_free
-from features.surface_v1 as s
+from memory.features.surface_v1 as s
 join listed as l using (market, session_date, price_source)
 semi join detailed_slices as d using (market, session_date, price_source, as_of, series, expiry)
 group by s.market, s.session_date, s.price_source

@@ -12,7 +12,7 @@ options as (
                 c.iv is null, c.is_liquid desc,
                 (c.option_type = 'C') <> (c.strike >= c.forward), c.option_type
         ) as preference
-    from features.chain_v1 as c
+    from memory.features.chain_v1 as c
     semi join detailed_slices as d
         using (market, session_date, price_source, as_of, series, expiry)
     join meta.markets as m on c.market = m.market
@@ -47,7 +47,7 @@ open_interest as (
 
 curves as (
     select g.*
-    from features.surface_grid_v1 as g
+    from memory.features.surface_grid_v1 as g
     semi join detailed_slices as d
         using (market, session_date, price_source, as_of, series, expiry)
     where g.grid = 'strike'

@@ -10,7 +10,7 @@ select
     count(*) filter (where a.quality = 'degraded') as n_degraded,
     count(*) filter (where a.quality = 'stale') as n_stale,
     count(*) filter (where a.quality = 'missing') as n_missing
-from answers_at((select known_by from page)) as a
+from answered as a
 join meta.features as f using (feature_name)
 group by a.market, kind
 order by a.market, kind

@@ -273,34 +273,6 @@ def test_what_becomes_known_later_changes_no_answer_of_before(tmp_path: Path) ->
     assert texts == before
 
 
-def test_the_order_of_landing_does_not_matter(tmp_path: Path) -> None:
-    start, end = (datetime(2025, 3, day, tzinfo=UTC) for day in (3, 6))
-    chosen = {"ZO": MARKETS["ZO"]}
-    files = sample.fetch(MARKETS["ZO"], start, end, tmp_path)
-    zips = sample.fetch_cot(2024, 2025, end, tmp_path)
-    made = []
-    for name, step in (("forth", 1), ("back", -1)):
-        lake = Lake(tmp_path / name)
-        with lake.writing(NOW):
-            list(jobs.land_cot(lake, chosen, zips[::step], NOW, "sample"))
-            list(jobs.land_dbn(lake, chosen, files[::step], NOW, "sample"))
-        run(lake)
-        made.append(lake)
-    for file in sqlfiles.features():
-        forth, back = (_table(lake, file.name) for lake in made)
-        assert forth.height > 0, file.name
-        assert forth.equals(back), file.name
-
-
-def _table(lake: Lake, name: str) -> pl.DataFrame:
-    connection = open_database(lake.database)
-    try:
-        rows: pl.DataFrame = connection.sql(f"from features.{name} order by all").pl()
-        return rows
-    finally:
-        connection.close()
-
-
 @pytest.fixture(scope="module")
 def real_reports(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """The CFTC's own files of 2024 and 2025 on lean hogs, built."""

@@ -39,7 +39,7 @@ def test_a_history_is_checked_in_parts_as_at_once(own_lake, monkeypatch) -> None
     at_once = checks.look(own_lake.lake, own_lake.now)
     assert checks.findings(at_once).height > 0
     days = [datetime(2025, 3, day, tzinfo=UTC) for day in (4, 7, 12)]
-    monkeypatch.setattr(Shown, "years", lambda *_: pairwise([NEVER, *days, END]))
+    monkeypatch.setattr(Shown, "_years", lambda *_: pairwise([NEVER, *days, END]))
     assert checks.look(own_lake.lake, own_lake.now).equals(at_once)
 
 

@@ -20,7 +20,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from etl import build as build_module
-from etl import engine, sqlfiles
 from etl.cli import main
 from etl.lake import Lake
 from etl.market import markets
@@ -474,9 +473,13 @@ def _shows(connection: duckdb.DuckDBPyConnection, folder: Path, name: str, selec
     parted = f"select *, {by_month} from ({rows})"
     into = "(format parquet, partition_by (market, year, month))"
     connection.execute(f"copy ({parted}) to '{folder / name}' {into}")
-    (file,) = [file for file in sqlfiles.features() if file.name == name]
-    files = sorted(map(str, (folder / name).rglob("*.parquet")))
-    engine.create_derived_view(connection, file, files)
+    for path in (folder / name).rglob("*.parquet"):
+        market, year, month = (part.partition("=")[2] for part in path.parts[-4:-1])
+        connection.execute(
+            "update meta.files set path = ?"
+            " where view_name = ? and market = ? and month = make_date(?, ?, 1)",
+            [str(path), f"features.{name}", market, int(year), int(month)],
+        )
 
 
 def test_check_gives_every_finding_to_programs(own_lake: Any) -> None:

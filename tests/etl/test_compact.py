@@ -80,23 +80,25 @@ def files(lake: Lake) -> set[str]:
 
 @pytest.fixture(scope="module")
 def daily(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake of four daily runs of March and one of April, derived and built."""
-    root = tmp_path_factory.mktemp("daily") / "lake"
-    lake = Lake(root)
+    """A folder with a lake of four daily runs of March, derived and built, and a copy of it."""
+    folder = tmp_path_factory.mktemp("daily")
+    lake = Lake(folder / "lake")
     for back in (3, 2, 1, 0):
         now = LANDED - timedelta(days=back)
         with lake.writing(now):
             jobs.land_sample(lake, [ZO], 1, now, silent)
     make(lake, NOW)
-    return root
+    shutil.copytree(lake.root, folder / "as it was made")
+    return folder
 
 
 @pytest.fixture
-def lake(daily: Path, tmp_path: Path) -> Lake:
-    shutil.copytree(daily, tmp_path / "lake")
-    made = Lake(tmp_path / "lake")
-    make(made, NOW)  # its views hold the paths of this place
-    return made
+def lake(daily: Path) -> Lake:
+    """That lake as it was made, where it was made: its views hold the paths of that place."""
+    root = daily / "lake"
+    shutil.rmtree(root)
+    shutil.copytree(daily / "as it was made", root)
+    return Lake(root)
 
 
 def test_a_month_is_one_file_of_the_same_rows(lake: Lake) -> None:
@@ -143,9 +145,7 @@ def test_nothing_is_derived_anew(lake: Lake) -> None:
         assert derive(lake, ZO, NOW).sessions == 0
 
 
-def test_a_month_that_is_not_over_or_not_derived_is_left_alone(daily: Path, tmp_path: Path) -> None:
-    shutil.copytree(daily, tmp_path / "lake")
-    lake = Lake(tmp_path / "lake")
+def test_a_month_that_is_not_over_or_not_derived_is_left_alone(lake: Lake) -> None:
     with lake.writing(NOW):
         jobs.land_sample(lake, [ZO], 1, NOW, silent)
     assert lake.raw_files("option_stat", "ZO")[-1].parent.name == "month=04"

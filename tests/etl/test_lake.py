@@ -16,7 +16,7 @@ import pytest
 
 from etl import lake as lake_module
 from etl.errors import BadInput, LakeBusy, LakeError
-from etl.lake import Lake, month_of, replace_whole, write_whole
+from etl.lake import Lake, month_of, replace_whole, stamp, write_whole
 
 NOW = datetime(2025, 3, 14, 12, tzinfo=UTC)
 #: What a batch's record has, beside what a test is about.
@@ -241,6 +241,15 @@ def test_every_kind_of_run_counts(lake: Lake, record: str, about: dict[str, obje
     assert lake.last_run() == NOW
     with pytest.raises(LakeError, match="by the clock"), lake.writing(NOW - timedelta(days=1)):
         pass
+
+
+def test_the_newest_of_many_batches_counts(lake: Lake) -> None:
+    """What begins to write asks one record, however long the past is."""
+    for day in (3, 1, 2):
+        at = NOW + timedelta(days=day)
+        commit(lake, f"{stamp(at)}-x", 0, ingested_at=at.isoformat())
+    (lake.batches / f"{stamp(NOW)}-x.json").write_text("{")
+    assert lake.last_run() == NOW + timedelta(days=3)
 
 
 def test_a_reader_asks_whether_somebody_writes(lake: Lake) -> None:

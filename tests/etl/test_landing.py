@@ -481,3 +481,14 @@ def test_a_record_is_plain_json(lake: Lake) -> None:
     (path,) = lake.batches.iterdir()
     assert path.read_text().endswith("}\n")
     assert json.loads(path.read_text())["batch_id"] == path.stem
+
+
+def test_reports_are_compared_with_those_of_their_months(lake: Lake) -> None:
+    """A download of one month opens no file of others, however many there are."""
+    put_reports(lake, report(4), now=NOW)
+    (before,) = lake.raw_files("cot")
+    before.write_bytes(b"")
+    april = datetime(2025, 4, 1, 21, tzinfo=UTC)
+    later = report(4, as_of=april, available_at=april + timedelta(days=3), report_date=april.date())
+    assert put_reports(lake, later, now=LATER).rows["cot"] == 1
+    assert put_reports(lake, later, now=LATER).known["cot"] == 1

@@ -88,8 +88,9 @@ def made(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["build"],
         ["land", "dbn", files / "13"],
     ):
-        done = hydra(lake, *words)
-        assert done.returncode == 0, done.stderr
+        call = ["-q", "--lake", str(lake), "--now", NOW, *map(str, words)]
+        done = CliRunner().invoke(main, call)
+        assert done.exit_code == 0, done.output
     return lake
 
 

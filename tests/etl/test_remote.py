@@ -91,12 +91,13 @@ def content(lake: Lake) -> dict[str, bytes]:
 
 
 def database(lake: Lake) -> dict[str, pl.DataFrame]:
-    """Every table and view of the database, its rows in one order."""
+    """Every table and view of the database, its rows in one order, but for where files lie."""
     names = "select table_schema || '.' || table_name from information_schema.tables"
     connection = open_database(lake.database)
     try:
         found = [name for (name,) in connection.sql(f"{names} order by all").fetchall()]
-        return {name: connection.sql(f"from {name} order by all").pl() for name in found}
+        rows = {name: connection.sql(f"from {name} order by all").pl() for name in found}
+        return {**rows, "meta.files": rows["meta.files"].drop("path")}
     finally:
         connection.close()
 

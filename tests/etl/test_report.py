@@ -24,12 +24,13 @@ from etl.build import build
 from etl.cli import main
 from etl.derive import derive
 from etl.errors import BadInput, LakeError
-from etl.lake import Lake
+from etl.lake import Lake, month_of
 from etl.report import data as data_module
 from etl.report import report
 from etl.report.charts import charts
 from etl.report.data import built, collect
 from etl.schemas import DATASETS
+from etl.stored import derived_files
 
 CONVENTIONS = ("dealer_short", "dealer_long", "calls_long_puts_short", "cot")
 
@@ -275,6 +276,25 @@ def test_a_chart_is_vega_lite_with_unit_key_and_table(chart: Any) -> None:
     assert chart.unit
     assert chart.key
     assert chart.fields
+
+
+def test_of_months_without_a_drawn_session_no_chain_is_opened(
+    own_lake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = own_lake.lake
+    with lake.writing(own_lake.now):
+        build(lake, dict(own_lake.markets), own_lake.now)  # its views name its own files
+    monkeypatch.setattr(data_module, "STRIKES", 2)  # the newest session alone
+    with etl.open_lake(lake.root) as opened:
+        whole = collect(opened.connection, own_lake.now)
+    for table in ("chain_v1", "surface_grid_v1", "density_v1", "flow_v1", "flow_by_strike_v1"):
+        files = derived_files(lake, table)
+        older = [path for path in files if month_of(path) < max(map(month_of, files))]
+        assert older
+        for path in older:
+            path.unlink()
+    with etl.open_lake(lake.root) as opened:
+        assert collect(opened.connection, own_lake.now) == whole
 
 
 # --- the file -----------------------------------------------------------------------------------

@@ -106,7 +106,9 @@ def test_a_batch_job_is_paid_for_once(
     assert len(submitted) == len(set(submitted)) == 5
 
 
-@pytest.mark.parametrize("case", FAILING[::5], ids=lambda case: case.title)
+@pytest.mark.parametrize(
+    "case", [case for case in FAILING if not case.reported][::5], ids=lambda case: case.title
+)
 def test_a_traceback_holds_no_secret(stages: Stages, tmp_path: Path, case: Case) -> None:
     seen = stages[case.reported].observe(case, tmp_path / "lake", "--debug")
     text = seen.result.output + "".join(traceback.format_exception(seen.result.exception))

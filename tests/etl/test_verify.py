@@ -62,6 +62,15 @@ def made(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return lake
 
 
+@pytest.fixture(scope="module")
+def without_quotes(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake into which the quotes of options never came, derived."""
+    lake = Lake(tmp_path_factory.mktemp("without-quotes") / "lake")
+    done(lake, "land", "dbn", *(p for p in files.iterdir() if "OPT_bbo" not in p.name))
+    done(lake, "derive")
+    return lake
+
+
 @pytest.fixture
 def lake(made: Lake, tmp_path: Path) -> Lake:
     shutil.copytree(made.root, tmp_path / "lake")
@@ -284,7 +293,7 @@ def test_what_is_derived_mends_itself(
 
 @pytest.mark.parametrize("damage", [cut, one_bit, text_of_its_size, deleted])
 def test_the_rest_keeps_working(
-    lake: Lake, made: Lake, files: Path, damage: Callable[[Path], None]
+    lake: Lake, made: Lake, without_quotes: Lake, files: Path, damage: Callable[[Path], None]
 ) -> None:
     path = raw_file(lake)
     place = path.relative_to(lake.root)
@@ -304,7 +313,7 @@ def test_the_rest_keeps_working(
     missing = f"ZO: {rows(made).height:,} rows of option_quote are missing"
     for words in (["derive"], ["build"], ["verify"]):
         assert missing in done(lake, *words).stderr
-    assert_same_tables(lake, without_quotes(files, lake.root.with_name("other")))
+    assert_same_tables(lake, without_quotes)
 
     again = done(lake, "land", "dbn", files, hour=13)
     assert sum("rows of option_quote" in line for line in again.stdout.splitlines()) == 1
@@ -312,14 +321,6 @@ def test_the_rest_keeps_working(
     for words in (["derive"], ["build"], ["verify"]):
         assert "missing" not in done(lake, *words, hour=13).stderr
     assert_same_tables(lake, made)
-
-
-def without_quotes(files: Path, root: Path) -> Lake:
-    """A lake into which the quotes of options never came."""
-    lake = Lake(root)
-    done(lake, "land", "dbn", *(p for p in files.iterdir() if "OPT_bbo" not in p.name))
-    done(lake, "derive")
-    return lake
 
 
 def test_a_foreign_file_is_set_aside_and_nothing_is_missing(lake: Lake, made: Lake) -> None:
