@@ -201,7 +201,7 @@ class Increment:
             self._connection.execute("drop table build.news")
             before = f"from {table} where market in (select market from build.spans)"
         engine.let_go(self._connection)
-        self._connection.execute("checkpoint hydra")  # what was appended; at the end it is much
+        self._connection.execute("checkpoint hydra")  # at the end it would be of all tables
 
     def keep(self, name: str, days: int, stands: str) -> None:
         """Make a table of ``meta``: the rows of its file, and those of the last one that stand.
