@@ -70,7 +70,10 @@ def connect(
 
 
 def let_go(connection: duckdb.DuckDBPyConnection) -> None:
-    """Drop what is cached of tables: DuckDB keeps all that it has read while its limit allows."""
+    """Drop what is cached of tables: DuckDB keeps all that it has read while its limit allows.
+
+    Of what is freed by detaching a database nothing returns to the system.
+    """
     with suppress(duckdb.Error):  # what cannot be put aside stays
         connection.execute(f"set memory_limit = '{_SMALLEST}MB'")
     connection.execute(f"set memory_limit = '{MEMORY}MB'")

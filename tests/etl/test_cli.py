@@ -467,7 +467,7 @@ def test_the_checks_decide_the_exit_code(
 
 
 def _shows(connection: duckdb.DuckDBPyConnection, folder: Path, name: str, select: str) -> None:
-    """Have a view read derived files that hold something else."""
+    """Have the files of a view, as the database lists them, be others that hold something else."""
     rows = f"select {select.format(f'features.{name}')}"
     by_month = "year(session_date) as year, month(session_date) as month"
     parted = f"select *, {by_month} from ({rows})"
