@@ -81,8 +81,11 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
         make_folder(folder)
         built_of = inputs(lake, markets)
         with _opened(lake, made) as connection:
-            _fill(connection, lake, markets, now, built_of)
-        # Anew: the views name every file of the lake, which nothing before has to hold.
+            _begin(connection, lake, markets, now)
+        with _opened(lake, made) as connection:
+            looked_at = _fill(connection, lake, built_of)
+        found = checks.run(lambda: _opened(lake, made), now, looked_at, _last_run(lake))
+        checks.keep(lake, found, now)
         with _opened(lake, made) as connection:
             rows = _describe(connection, lake)
         sync_file(made)
@@ -95,7 +98,10 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
 
 @contextmanager
 def _opened(lake: Lake, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the new database attached as ``hydra``."""
+    """A connection with the new database attached as ``hydra``.
+
+    Each step has its own: what one keeps of another's files and windows goes with it.
+    """
     connection = engine.connect(spill=lake.spill)
     try:
         options = f"(storage_version '{STORAGE_VERSION}')"
@@ -106,28 +112,29 @@ def _opened(lake: Lake, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.close()
 
 
-def _fill(
-    connection: duckdb.DuckDBPyConnection,
-    lake: Lake,
-    markets: dict[str, Market],
-    now: datetime,
-    built_of: Mapping[str, Any],
+def _begin(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, markets: dict[str, Market], now: datetime
 ) -> None:
-    """Make the tables, and check all that the lake holds."""
+    """Make what the tables are computed from: all under ``meta``, and which files there are."""
     with _writing(connection):
         for schema in ("raw", "features", "quality", "meta"):
             connection.execute(f"create schema {schema}")
         _reference(connection, lake, markets, now)
         _files(connection, lake, _landed(connection, lake))
+
+
+def _fill(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, built_of: Mapping[str, Any]
+) -> Mapping[str, datetime]:
+    """Make the tables; market → from when on its sessions are to be looked at."""
     increment = Increment(connection, lake, built_of)
     for file in sqlfiles.stage("build"):
         increment.fill(file)
     increment.keep("held", 0, "session_date < looked_at_from::date")
     increment.keep("sources", 100, _OLDER_SOURCE)
     increment.keep("listed", 0, _OTHER_STRIKE)
-    found = checks.run(connection, now, increment.shown, increment.looked_at, _last_run(lake))
-    checks.keep(lake, found, now)
     increment.close()
+    return increment.looked_at
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str, int]:

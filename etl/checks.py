@@ -8,7 +8,8 @@ lake, with a row a finding and a row for a check that found nothing; ``quality.c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
@@ -40,53 +41,61 @@ RECORDED = pl.Schema(
     }
 )
 
+Opened = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
+
 _FOUND = ("market", "session_date", "subject", "reason")
 
 
 def run(
-    connection: duckdb.DuckDBPyConnection,
-    now: datetime,
-    shown: Shown,
-    looked_at: Mapping[str, datetime],
-    before: pl.DataFrame | None = None,
+    opened: Opened, now: datetime, looked_at: Mapping[str, datetime], before: pl.DataFrame | None
 ) -> pl.DataFrame:
     """Run every check on a database.
 
     A check holds a year of a market at once, unless it looks back on all: then it asks for what
-    the database stores, and for the CFTC's reports.
+    the database stores, and for the CFTC's reports.  Each year has a connection of its own, since
+    DuckDB keeps some memory of every window that it ran.
 
     Parameters
     ----------
-    connection : with the database attached as ``hydra``
+    opened : gives a connection with the database attached as ``hydra``
     now : aware datetime
         The run's instant, which age is counted to.
-    shown : what is read of the database
     looked_at : market → the midnight with which its sessions begin that are looked at; ``NEVER``
         is all of them
-    before : the run on the last database, of which older findings stand; by default none do
+    before : the run on the last database, of which older findings stand; ``None`` is no run
 
     Returns
     -------
     What to keep of the run, in the columns of ``RECORDED``.
     """
-    connection.execute(f"set variable run_at = timestamptz '{now.isoformat()}'")
     looked_at = dict.fromkeys(looked_at, NEVER) if before is None else looked_at
     checks = sqlfiles.checks()
     found = {check.name: [_older(before, check, looked_at)] for check in checks}
-    shown.limit(dict.fromkeys(looked_at, (NEVER, END)))
-    shown.show_stored()
-    engine.create_macros(connection)
-    for check in checks:
-        if check.look_back is None:
-            found[check.name] = [_findings(connection, check)]
+    with opened() as connection:
+        _tell_time(connection, now)
+        shown = Shown(connection)
+        shown.limit(dict.fromkeys(looked_at, (NEVER, END)))
+        shown.show_stored()
+        engine.create_macros(connection)
+        for check in checks:
+            if check.look_back is None:
+                found[check.name] = [_findings(connection, check)]
+        parts = list(shown.parts(looked_at, by_year=True))
     bounded = [(check.look_back, check) for check in checks if check.look_back is not None]
-    for part in shown.parts(looked_at, by_year=True):
-        shown.limit(part)
-        for days, check in sorted(bounded, key=itemgetter(0)):
-            shown.show_all(days)
-            found[check.name].append(_within(_findings(connection, check), part))
+    for part in parts:
+        with opened() as connection:
+            _tell_time(connection, now)
+            shown = Shown(connection, sorted(part))
+            shown.limit(part)
+            for days, check in sorted(bounded, key=itemgetter(0)):
+                shown.show_all(days)
+                found[check.name].append(_within(_findings(connection, check), part))
     recorded = [_recorded(pl.concat(found[check.name]), check, now) for check in checks]
     return pl.concat([RECORDED.to_frame(), *recorded])
+
+
+def _tell_time(connection: duckdb.DuckDBPyConnection, now: datetime) -> None:
+    connection.execute(f"set variable run_at = timestamptz '{now.isoformat()}'")
 
 
 def look(lake: Lake, now: datetime) -> pl.DataFrame:
@@ -98,16 +107,21 @@ def look(lake: Lake, now: datetime) -> pl.DataFrame:
         There is no database, or it was built by another version of the project.
     """
     open_database(lake.database).close()
-    connection = engine.connect()
     try:
-        connection.execute(f"attach {engine.quoted(lake.database)} as hydra (read_only)")
-        shown = Shown(connection)
-        return run(connection, now, shown, dict.fromkeys(lake.markets(), NEVER))
+        return run(lambda: _attached(lake), now, dict.fromkeys(lake.markets(), NEVER), None)
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(
             f"{lake.database}: was built by another version ({reason}): run hydra build"
         ) from None
+
+
+@contextmanager
+def _attached(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = engine.connect()
+    try:
+        connection.execute(f"attach {engine.quoted(lake.database)} as hydra (read_only)")
+        yield connection
     finally:
         connection.close()
 

@@ -8,7 +8,7 @@ rows known within a span of time, market by market.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -34,9 +34,16 @@ _OF_THESE = "where market in (select market from build.spans)"
 
 
 class Shown:
-    """Views in the memory of a connection, with the database attached as ``hydra``."""
+    """Views in the memory of a connection, with the database attached as ``hydra``.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    Parameters
+    ----------
+    markets : whose reports are read; by default all that the database has
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, markets: Sequence[str] | None = None
+    ) -> None:
         self._connection = connection
         for schema in ("build", "meta", "raw", "features"):
             connection.execute(f"create schema memory.{schema}")
@@ -44,7 +51,7 @@ class Shown:
             connection.execute(f"create view memory.meta.{name} as from hydra.meta.{name}")
         engine.create_name_type(connection)
         engine.create_raw_views(connection, {})
-        self._keep_reports()
+        self._keep_reports(markets)
 
     def limit(self, spans: Mapping[str, Span]) -> None:
         """Show of these markets what concerns these spans of time, where not all is asked for."""
@@ -106,15 +113,16 @@ class Shown:
         for name in DATASETS.keys() - COT_DATASETS.keys():
             self._connection.execute(f"drop view if exists memory.raw.{name}")
 
-    def _keep_reports(self) -> None:
+    def _keep_reports(self, markets: Sequence[str] | None) -> None:
         """Read the CFTC's reports once: few rows in many files, which many ask for."""
         self.limit({})
         for name in COT_DATASETS:
             rows = f"from raw.{name}"
             engine.create_as(self._connection, f"memory.build.{name}", rows)
-        markets = "select distinct market from meta.files order by all"
-        # Market by market, since a question holds all of its files open.
-        for (market,) in self._connection.sql(markets).fetchall():
+        if markets is None:
+            listed = self._connection.sql("select distinct market from meta.files order by all")
+            markets = [market for (market,) in listed.fetchall()]
+        for market in markets:  # one by one, since a question holds all of its files open
             self.limit({market: (NEVER, END)})
             reports = {name: self._paths(None)[f"raw.{name}"] for name in COT_DATASETS}
             engine.create_raw_views(self._connection, reports)
