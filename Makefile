@@ -23,7 +23,7 @@ define install
 	@touch $@
 endef
 
-.PHONY: help env daily test browser lint types fuzz bench bench-math bench-sabr bench-spine bench-quality bench-people bench-decode kill-points many-builds clean
+.PHONY: help env daily test browser httpfs lint types fuzz bench bench-math bench-sabr bench-spine bench-quality bench-people bench-decode kill-points many-builds clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -39,13 +39,21 @@ $(READY): pyproject.toml constraints.txt
 daily: $(READY)  ## land what is new, derive, build, check, export and report
 	@$(BIN)/hydra daily
 
-test: $(READY) browser  ## the whole test suite
+test: $(READY) browser httpfs  ## the whole test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # The report is tested in Chromium; where there is none and root cannot install it, that is skipped.
 browser:
 	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } >/dev/null 2>&1 || true
+
+# A bare DuckDB is tested with its httpfs, of the version of duckdb-cli, where it can be had: the
+# package asks for that version of DuckDB itself too, which the command line brings along.
+HTTPFS := duckdb-extension-httpfs==1.5.5
+httpfs: $(READY)
+	@$(BIN)/python -c 'import duckdb_extension_httpfs' 2>/dev/null || \
+	  if command -v uv >/dev/null 2>&1; then uv pip install --quiet --no-deps --python $(BIN)/python $(HTTPFS); \
+	  else $(BIN)/python -m pip install --quiet --no-deps $(HTTPFS); fi >/dev/null 2>&1 || true
 
 # ── for developers ──────────────────────────────────────────────────────────
 lint: $(READY)   ## ruff and sqlfluff

@@ -1,7 +1,8 @@
 """Build: one DuckDB file of plain SQL, made beside the old one and put in its place in one step.
 
 Nothing in the file calls Python, so a bare ``duckdb`` command line runs all of it.  What is raw or
-derived is a view on the lake's Parquet files, by absolute path; everything else is stored inside.
+derived is a view on the lake's Parquet files, by absolute path or address in an object store;
+everything else is stored inside.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
         A released SQL file, or the code behind one, has changed: the old database stays.
     """
     release.verify()
+    lake.fetch([lake.database])
     folder = lake.staging / "build"
     made, record = folder / lake.database.name, folder / lake.database_record.name
     try:
@@ -241,7 +243,7 @@ def _last_run(lake: Lake) -> pl.DataFrame | None:
 
 def _checks(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     """Show what every run of the checks found."""
-    files = engine.quoted(f"{engine.literal(lake.checks)}/*.parquet")
+    files = engine.quoted(f"{lake.place}/{lake.checks.name}/*.parquet")
     scan = f"from read_parquet({files})"
     connection.execute(f"create view quality.recorded as {scan}")
     connection.execute(sqlfiles.text("build/checks.sql"))
@@ -320,7 +322,7 @@ def _named(
         spans = (known.get(str(path.relative_to(lake.root)), (NEVER, END)) for path in paths)
     rows = [
         (view, market_of(path), month_of(path), name, *span)
-        for path, name, span in zip(paths, engine.shown(lake.root, paths), spans, strict=True)
+        for path, name, span in zip(paths, lake.addresses(paths), spans, strict=True)
     ]
     return pl.DataFrame(rows, _FILE, orient="row")
 

@@ -106,6 +106,7 @@ def look(lake: Lake, now: datetime) -> pl.DataFrame:
     BadInput
         There is no database, or it was built by another version of the project.
     """
+    lake.fetch([lake.database])
     open_database(lake.database).close()
     try:
         return run(lambda: _attached(lake), now, dict.fromkeys(lake.markets(), NEVER), None)
@@ -136,6 +137,7 @@ def keep(lake: Lake, results: pl.DataFrame, now: datetime) -> None:
 
 def kept(lake: Lake, now: datetime) -> pl.DataFrame:
     """The run of an instant."""
+    lake.fetch([_file(lake, now)])
     return pl.read_parquet(_file(lake, now), glob=False)
 
 

@@ -25,6 +25,7 @@ from etl.errors import (
     LakeBusy,
     LakeError,
     VendorError,
+    beneath,
     printable,
     refusal,
 )
@@ -54,6 +55,7 @@ class Hydra(click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
+            error = beneath(error) or error
             if isinstance(error, HydraError):
                 click.echo(f"hydra: {error}", err=True)
                 _ended(ctx, error.exit_code, str(error))
@@ -228,24 +230,36 @@ def _chosen(obj: dict[str, Any], codes: tuple[str, ...]) -> list[Any]:
 Command = Callable[..., None]
 
 
-def _reads(command: Command) -> Command:
-    """Give a command its ``obj``, with the newest of the lake at hand."""
+def _reads(*, whole: bool = False) -> Callable[[Command], Command]:
+    """Give a command its ``obj``, with the newest of the lake at hand.
 
-    @click.pass_obj
-    @wraps(command)
-    def run(obj: dict[str, Any], /, **given: Any) -> None:
-        obj["lake"].bring()
-        command(obj, **given)
+    Parameters
+    ----------
+    whole : whether it opens the lake's files by itself, and not in the database's views alone
+    """
 
-    return run
+    def decorate(command: Command) -> Command:
+        @click.pass_obj
+        @wraps(command)
+        def run(obj: dict[str, Any], /, **given: Any) -> None:
+            _bring(obj["lake"], whole=whole)
+            command(obj, **given)
+
+        return run
+
+    return decorate
 
 
-def _writes(*, whole: bool = True, unless: str | None = None) -> Callable[[Command], Command]:
+def _bring(lake: Lake, *, whole: bool) -> None:
+    lake.bring(whole=whole)
+    lake.fetch([lake.database])
+
+
+def _writes(*, unless: str | None = None) -> Callable[[Command], Command]:
     """Give a command its ``obj``, and the lake to itself among all machines.
 
     Parameters
     ----------
-    whole : whether it may open any file of the lake
     unless : the option with which it only reads
     """
 
@@ -254,10 +268,10 @@ def _writes(*, whole: bool = True, unless: str | None = None) -> Callable[[Comma
         @wraps(command)
         def run(obj: dict[str, Any], /, **given: Any) -> None:
             if unless and given[unless]:
-                obj["lake"].bring(whole=whole)
+                _bring(obj["lake"], whole=False)
                 command(obj, **given)
             else:
-                with obj["lake"].held(whole=whole):
+                with obj["lake"].held(whole=False):
                     command(obj, **given)
 
         return run
@@ -455,7 +469,7 @@ def daily(
 @_paid
 @_COT
 @_MARKET
-@_writes(whole=False, unless="dry_run")
+@_writes(unless="dry_run")
 def backfill(
     obj: dict[str, Any],
     /,
@@ -593,7 +607,7 @@ def _land(obj: dict[str, Any], job: Callable[[], Any]) -> None:
 
 @land.command("dbn")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_writes(whole=False)
+@_writes()
 def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
     """Land Databento's DBN files, or all of those in a folder.
 
@@ -608,7 +622,7 @@ def land_dbn(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
 
 @land.command("cot")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_writes(whole=False)
+@_writes()
 def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
     """Land the CFTC's yearly zips: Disaggregated, Legacy or Financial, with options or without.
 
@@ -646,7 +660,7 @@ def land_cot(obj: dict[str, Any], paths: tuple[Path, ...]) -> None:
     type=click.FloatRange(0, min_open=True),
     help="The underlying's price at the snapshot, where the file has none.",
 )
-@_writes(whole=False)
+@_writes()
 def land_chain(
     obj: dict[str, Any],
     path: Path,
@@ -713,7 +727,7 @@ def roots(obj: dict[str, Any], code: str, day: date | None, max_cost: float) -> 
 @main.command()
 @_engine
 @_MARKET
-@_writes(whole=False)
+@_writes()
 def derive(obj: dict[str, Any], engine: str, scheduler: str | None, codes: tuple[str, ...]) -> None:
     """Compute chains, surfaces, densities, moments and flows of what landed.
 
@@ -804,7 +818,7 @@ def check(obj: dict[str, Any], strict: bool, file_format: str, repair: bool) -> 
     from etl import checks
 
     lake, now = obj["lake"], obj["now"]
-    lake.bring()
+    lake.bring(whole=False)
     results = checks.look(lake, now)
     try:
         with lake.held(whole=False), lake.writing(now):
@@ -856,7 +870,7 @@ def _tell_findings(findings: Any) -> None:
 
 @main.command()
 @_FORMAT
-@_reads
+@_reads(whole=True)
 def verify(obj: dict[str, Any], file_format: str) -> None:
     """Compare every file of the lake with its recorded hash and row count.
 
@@ -885,7 +899,7 @@ def verify(obj: dict[str, Any], file_format: str) -> None:
 
 @main.command()
 @_MARKET
-@_writes(whole=False)
+@_writes()
 def compact(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
     """Merge the small raw files of closed months into one a dataset, market and month.
 
@@ -921,7 +935,7 @@ def compact(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
 @click.option(
     "--at", "instants", type=INSTANT, multiple=True, help="Replay this instant too; repeatable."
 )
-@_reads
+@_reads(whole=True)
 def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> None:
     """Prove that no answer knows what came after its instant.
 
@@ -949,7 +963,7 @@ def audit(obj: dict[str, Any], samples: int, instants: tuple[datetime, ...]) -> 
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--at", "known_at", type=INSTANT, help="What the market could know at this instant.")
 @click.option("--had-at", type=INSTANT, help="What this lake had landed at this instant.")
-@_reads
+@_reads(whole=True)
 def replay(
     obj: dict[str, Any], folder: Path, known_at: datetime | None, had_at: datetime | None
 ) -> None:
@@ -1013,7 +1027,7 @@ def replay(
     metavar="COLUMN",
     help="A folder for each value of this column; may be repeated.",
 )
-@_reads
+@_reads()
 def export(
     obj: dict[str, Any],
     view: str | None,
@@ -1066,7 +1080,7 @@ def export(
 @click.argument("url")
 @click.argument("views", nargs=-1, metavar="[VIEW]...", shell_complete=completion.views)
 @click.option("--schema", default="hydra", show_default=True, help="Schema that holds the tables.")
-@_reads
+@_reads()
 def publish(obj: dict[str, Any], url: str, views: tuple[str, ...], schema: str) -> None:
     """Upsert features into PostgreSQL, every vintage kept: all views, or those named.
 
@@ -1145,7 +1159,7 @@ def _report(obj: dict[str, Any], target: Path, at: datetime | None) -> None:
 
 @main.command()
 @_FORMAT
-@_reads
+@_reads()
 def status(obj: dict[str, Any], file_format: str) -> None:
     """Show what the lake holds, from when to when, how much, and how fresh it is.
 
@@ -1174,7 +1188,7 @@ def _summary(obj: dict[str, Any], file_format: str = "table") -> None:
 
 @main.command()
 @_FORMAT
-@_reads
+@_reads()
 def markets(obj: dict[str, Any], file_format: str) -> None:
     """List the configured markets, and how thick each was by month in this lake.
 
@@ -1207,7 +1221,7 @@ def markets(obj: dict[str, Any], file_format: str) -> None:
     type=click.IntRange(0),
     help="Rows to print of each result: 40 of a table, all of JSON and CSV by default.",
 )
-@_reads
+@_reads()
 def sql(obj: dict[str, Any], query: str | None, file_format: str, limit: int | None) -> None:
     """Ask the database in SQL, for reading, with the functions of mathlib.
 
@@ -1275,7 +1289,7 @@ def init(path: Path) -> None:
 
 @main.command()
 @_FORMAT
-@_reads
+@_reads()
 def doctor(obj: dict[str, Any], file_format: str) -> None:
     """Say whether machine, versions, key, lake and calendars are fit for a run.
 

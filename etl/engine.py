@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,9 @@ from etl.errors import LakeError
 from etl.market import Market
 from etl.outside import EARLIEST, LATEST
 from etl.schemas import DATASETS, raw_schema
+
+#: What reads the addresses of a service in place of DuckDB's own extension, by their scheme.
+file_systems: dict[str, Any] = {}
 
 #: Megabytes that the connections of a run may take; more than this spills to disk.
 MEMORY = 2000
@@ -57,6 +59,9 @@ def connect(
     connection = duckdb.connect(database, **options)
     connection.execute("set autoinstall_known_extensions = false")
     connection.execute("set autoload_known_extensions = false")
+    for scheme, files in file_systems.items():
+        if not connection.filesystem_is_registered(scheme):
+            connection.register_filesystem(files)
     connection.execute("set enable_progress_bar = false")  # a worker takes itself for a session
     # DuckDB 2.0.0 fails on what this makes of a window over many files: an internal error.
     connection.execute("set disabled_optimizers = 'window_self_join'")
@@ -77,22 +82,6 @@ def let_go(connection: duckdb.DuckDBPyConnection) -> None:
     with suppress(duckdb.Error):  # what cannot be put aside stays
         connection.execute(f"set memory_limit = '{_SMALLEST}MB'")
     connection.execute(f"set memory_limit = '{MEMORY}MB'")
-
-
-def shown(root: Path, paths: Sequence[Path]) -> list[str]:
-    """Files below a folder as a view names them wherever it is read from."""
-    folder = literal(root)
-    return [f"{folder}/{path.relative_to(root)}" for path in paths]
-
-
-def literal(folder: Path) -> str:
-    """A folder's path in a glob."""
-    return escaped(str(folder.resolve()))
-
-
-def escaped(path: str) -> str:
-    """A path as part of a glob: DuckDB reads [, * and ? of it as patterns unless bracketed."""
-    return re.sub(r"([\[*?])", r"[\1]", path)
 
 
 def quoted(text: str | Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 #: What a machine refuses for want of room, of rights or of file descriptors.
 _LIMITS = (
@@ -17,6 +18,12 @@ def refusal(error: BaseException) -> str | None:
     """What the machine refused, if an error is about that: the engines wrap it in their own."""
     texts = map(os.strerror, _LIMITS)
     return next((text for text in texts if text in str(error)), None)
+
+
+def beneath(error: BaseException) -> LakeError | None:
+    """The lake's own error, where DuckDB passes one on as text with the calls that led to it."""
+    found = re.search(r"^Traceback .*^LakeError: ([^\n]+)", str(error), re.MULTILINE | re.DOTALL)
+    return LakeError(found[1]) if found else None
 
 
 def printable(text: str) -> str:

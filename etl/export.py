@@ -15,7 +15,7 @@ import duckdb
 
 from etl import datapackage, engine
 from etl.datapackage import Column, Content
-from etl.errors import BadInput, LakeError, refusal
+from etl.errors import BadInput, LakeError, beneath, refusal
 from etl.lake import Lake, replace_whole, sync_folder
 
 #: How each format is written: UTC times in ISO 8601 with their zone, floats in full; lines of a
@@ -132,6 +132,8 @@ def export_query(
         try:
             described = connection.sql(f"describe ({text}\n)").fetchall()
         except duckdb.Error as error:
+            if lost := beneath(error):
+                raise lost from None
             raise BadInput(f"{query}: {str(error).splitlines()[0]}") from None
         columns = [Column(name, kind, None, None) for name, kind, *_ in described]
         content = _content(connection, query.stem, {"query": text}, columns, None)
@@ -146,7 +148,7 @@ def opened(database: Path, failure: str) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute(f"set memory_limit = '{_MEMORY}'")
         yield connection
     except duckdb.Error as error:
-        reason = refusal(error) or str(error).splitlines()[0]
+        reason = beneath(error) or refusal(error) or str(error).splitlines()[0]
         raise LakeError(f"{failure}: {reason}") from error
     finally:
         connection.close()

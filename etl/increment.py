@@ -54,6 +54,7 @@ def stands(lake: Lake, markets: Mapping[str, Market], now: datetime) -> bool:
     Nothing has landed since or was derived anew, no session and no release has passed, and no
     day has ended, for which a check may wait.
     """
+    lake.fetch([lake.database])
     made = inputs(lake, markets)
     record = _usable_record(lake, made)
     if record is None or not _is_same(made, record["inputs"]):

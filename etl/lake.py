@@ -31,7 +31,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -208,7 +208,7 @@ class Lake:
         """The record of every committed batch, or of these, oldest first, one at a time."""
         for path in sorted(self.batches.glob("*.json")):
             if batches is None or path.stem in batches:
-                yield _batch(path, _version(path))
+                yield _batch(path, version(path))
 
     def batch_records(self) -> list[dict[str, Any]]:
         """The record of every committed batch, oldest first."""
@@ -233,7 +233,7 @@ class Lake:
         """That record; empty where there is none that can be read, since it can be made anew."""
         path = self.state_record(market)
         try:
-            return _state(path, _version(path))
+            return _state(path, version(path))
         except (LakeError, FileNotFoundError):
             return {}
 
@@ -259,6 +259,18 @@ class Lake:
     def name(self) -> str:
         """Where the lake lies, for a person."""
         return str(self.root)
+
+    @property
+    def place(self) -> str:
+        """Where the lake lies, in the pattern of a file of it that a view reads.
+
+        DuckDB takes [, * and ? of a path for patterns, unless they are bracketed.
+        """
+        return re.sub(r"([\[*?])", r"[\1]", str(self.root.resolve()))
+
+    def addresses(self, paths: Sequence[Path]) -> list[str]:
+        """Files of the lake as a view names them, wherever it is read from."""
+        return [f"{self.place}/{path.relative_to(self.root)}" for path in paths]
 
     def bring(self, *, whole: bool = True) -> None:
         """Make ``root`` hold the newest of the lake, for a reader; on a disk it does.
@@ -475,7 +487,7 @@ def _state(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
     return record
 
 
-def _version(path: Path) -> tuple[int, int, int]:
+def version(path: Path) -> tuple[int, int, int]:
     """What tells a file from another that was put in its place."""
     about = path.stat()
     return about.st_ino, about.st_mtime_ns, about.st_size

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,7 @@ from etl.objects import Store, each
 
 __all__ = [
     *("KEY", "Entry", "Manifest", "fetch", "hollow", "hollow_mark", "is_hollow", "is_sealed"),
-    *("mark", "put", "seal"),
+    *("key_at", "mark", "path_of", "put", "seal"),
 ]
 
 KEY = "manifest.json"
@@ -53,7 +54,6 @@ class Manifest:
     generation: int = 0  # 0 while the store holds no lake
     run: str = ""  # which run committed it
     by: str = ""  # process, host and instant, for a person
-    root: str = ""  # the folder whose files the database's views name
     files: Mapping[str, Entry] = field(default_factory=dict)  # path below the lake → its object
     gone: Mapping[str, str] = field(default_factory=dict)  # key that was dropped → when
 
@@ -77,7 +77,7 @@ class Manifest:
                 f"{where}/{KEY} is not of a lake that this version reads: upgrade hydra-lake, or "
                 "see to what wrote it"
             )
-        known = {name: record[name] for name in ("generation", "run", "by", "root", "gone")}
+        known = {name: record[name] for name in ("generation", "run", "by", "gone")}
         return cls(**known, files=files)
 
 
@@ -90,6 +90,16 @@ def key_of(path: str, sha256: str, run: str) -> str:
     """The key of a file's object."""
     place = PurePosixPath(path)
     return str(place.with_name(f"{place.stem}.{sha256[:16]}-{run}{place.suffix}"))
+
+
+def key_at(path: str, place: Path, run: str) -> str:
+    """The key that a file is going to have when a run puts it."""
+    return key_of(path, fingerprint(place)["sha256"], run)
+
+
+def path_of(key: str) -> str:
+    """The path of the file that an object holds."""
+    return re.sub(r"\.[0-9a-f]{16}-[0-9a-f]{8}(?=\.[^./]*$|$)", "", key)
 
 
 def put(

@@ -7,17 +7,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import duckdb
 import polars as pl
 
 from etl import engine
-from etl.errors import BadInput
+from etl.errors import BadInput, beneath
 from etl.export import known_market, known_view, open_database
 from etl.lake import lake_at
 from mathlib import udf
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from duckdb import DuckDBPyConnection
 
 __all__ = ["Reader"]
 
@@ -47,12 +47,13 @@ class Reader:
 
     def __init__(self, lake: str | Path) -> None:
         found = lake_at(lake)
-        found.bring()
+        found.bring(whole=False)
         database = found.database
+        found.fetch([database])
         open_database(database).close()  # says what is wrong with it
         # Connections to one file share an instance, in which a function is registered only once:
         # several readers of one process each attach it to their own.
-        self.connection: DuckDBPyConnection = engine.connect()
+        self.connection: duckdb.DuckDBPyConnection = engine.connect()
         self.connection.execute(f"attach {engine.quoted(database)} as lake (read_only)")
         self.connection.execute("use lake")
         udf.register(self.connection)
@@ -163,7 +164,10 @@ class Reader:
         return reader
 
     def _ask(self, text: str, *values: object) -> pl.DataFrame:
-        frame: pl.DataFrame = self.connection.sql(text, params=values or None).pl()
+        try:
+            frame: pl.DataFrame = self.connection.sql(text, params=values or None).pl()
+        except duckdb.Error as error:
+            raise beneath(error) or error from None
         return frame
 
 

@@ -190,7 +190,7 @@ DAYS: Shape = {"*": _is_day}
 OBJECTS: Shape = {"*": {"key": _is_text, "bytes": _is_count, "sha256": _is_hash, "made": _is_count}}
 MANIFEST: Shape = {
     **dict.fromkeys(("format", "generation"), _is_count),
-    **dict.fromkeys(("run", "by", "root"), _is_text),
+    **dict.fromkeys(("run", "by"), _is_text),
     "files": OBJECTS,
     "gone": {"*": _is_instant},
 }

@@ -17,20 +17,20 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
 
-import duckdb
-
-from etl import engine, lease, manifest, records, sqlfiles, verify
+from etl import lease, manifest, records, verify
 from etl.errors import HydraError, LakeBusy, LakeError
-from etl.lake import Lake, fingerprint, write_whole
+from etl.lake import Lake, fingerprint, version, write_whole
 from etl.manifest import Entry, Manifest
+from etl.object_files import read_through
 from etl.objects import Address, Changed, Store
 
 __all__ = ["RemoteLake", "at"]
@@ -97,6 +97,7 @@ class RemoteLake(Lake):
         return self.root.parent
 
     def bring(self, *, whole: bool = True) -> None:
+        read_through(self)
         with self._locked():
             if not self._is_written():
                 self._sync(whole)
@@ -110,6 +111,20 @@ class RemoteLake(Lake):
             with self._locked():
                 self._fill(hollow)
 
+    @property
+    def place(self) -> str:
+        return self.name
+
+    def addresses(self, paths: Sequence[Path]) -> list[str]:
+        (writer,) = self._writer
+        of = self._by_mark(writer.base)
+        keys = []
+        for place in paths:
+            path = place.relative_to(self.root).as_posix()
+            entry = _stored(path, place, writer.base, of)
+            keys.append(entry.key if entry else manifest.key_at(path, place, writer.run))
+        return [f"{self.name}/{key}" for key in keys]
+
     def made_at(self, path: Path) -> int:
         entry = self._brought().files.get(path.relative_to(self.root).as_posix())
         if entry and manifest.is_sealed(path, entry):
@@ -121,13 +136,15 @@ class RemoteLake(Lake):
 
     @contextmanager
     def held(self, *, whole: bool = True) -> Iterator[None]:
+        read_through(self)
         run = uuid.uuid4().hex[:8]
         with self._alone(), lease.held(self.store, run, self._token()):
             with self._locked():
-                base, version = self._sync(whole)
+                base, of_it = self._sync(whole)
+                run = self._unpublished_run() or run  # by which a database of its names files
                 shutil.rmtree(self.staging, ignore_errors=True)
-                self._unpublished.write_text(_generation(base), encoding="utf-8")
-            self._writer.append(_Held(base, version, run))
+                self._unpublished.write_text(_words(base, run), encoding="utf-8")
+            self._writer.append(_Held(base, of_it, run))
             try:
                 yield
             except SystemExit:  # the command's own exit code, with nothing wrong in the lake
@@ -176,7 +193,7 @@ class RemoteLake(Lake):
             damaged = {
                 self.root / path: entry
                 for path, entry in brought.files.items()
-                if path not in lost and self._is_damaged(path, entry, brought)
+                if path not in lost and self._is_damaged(path, entry)
             }
             self._fetch(damaged)
         return [(path, f"{self.name}/{entry.key} is gone or cut") for path, entry in lost.items()]
@@ -250,16 +267,10 @@ class RemoteLake(Lake):
                 return
             folder.rmdir()
 
-    def _is_damaged(self, path: str, entry: Entry, brought: Manifest) -> bool:
+    def _is_damaged(self, path: str, entry: Entry) -> bool:
         """Whether a file that nobody has written since it was brought holds something else."""
         place = self.root / path
-        if not manifest.is_sealed(place, entry):
-            return False
-        if brought.root != str(self.root) and place in (self.database, self.database_record):
-            # Its views were made to name this copy's files, and the record with them.
-            about = records.read(self.database_record, records.DATABASE)
-            return place == self.database and fingerprint(place)["sha256"] != about["sha256"]
-        return not _holds(place, entry)
+        return manifest.is_sealed(place, entry) and not _holds(place, entry)
 
     def _fill(self, places: Iterable[Path]) -> None:
         """Bring the content of those files that are hollow."""
@@ -274,40 +285,21 @@ class RemoteLake(Lake):
 
     def _fetch(self, entries: Mapping[Path, Entry]) -> None:
         progress = self._progress("bringing", [entry.bytes for entry in entries.values()])
-        others = {place: entry for place, entry in entries.items() if place != self.database}
-        manifest.fetch(self.store, others, self._parts, progress)
-        if self.database in entries:  # its views name the files that are there now
-            self._fetch_database(entries[self.database])
-
-    def _fetch_database(self, entry: Entry) -> None:
-        """Bring the database, and have its views look for their files in this copy."""
-        brought = self._brought()
-        part = self._parts / self.database.name
-        manifest.fetch(self.store, {part: entry}, self._parts)
-        if brought.root not in ("", str(self.root)):
-            _relocate(part, brought.root, self.root)
-            about = {**records.read(self.database_record, records.DATABASE), **fingerprint(part)}
-            write_whole(self.database_record, json.dumps(about, indent=1) + "\n")
-            manifest.seal(self.database_record, brought.files[self.database_record.name])
-        manifest.seal(part, entry)
-        os.replace(part, self.database)
+        manifest.fetch(self.store, entries, self._parts, progress)
 
     def _compared(self, base: Manifest) -> tuple[dict[str, Entry], dict[str, Path]]:
         """What the store has of the copy's files already, and the files that it has not."""
         of = self._by_mark(base)
         files, fresh = {}, {}
         for path, place in self._files().items():
-            number = manifest.hollow_mark(place)
-            entry = base.files.get(path)
-            if entry and (number == manifest.mark(entry) or manifest.is_sealed(place, entry)):
-                files[path] = entry
-            elif number is not None:
-                files[path] = of[number]
-            elif entry and _holds(place, entry):
-                files[path] = replace(entry, made=place.stat().st_mtime_ns)
-                manifest.seal(place, entry)
-            else:
+            entry = _stored(path, place, base, of)
+            if entry is None:
                 fresh[path] = place
+                continue
+            if manifest.hollow_mark(place) is None and not manifest.is_sealed(place, entry):
+                entry = replace(entry, made=place.stat().st_mtime_ns)
+                manifest.seal(place, entry)
+            files[path] = entry
         return files, fresh
 
     def _commit(self, writer: _Held, files: dict[str, Entry], fresh: dict[str, Path]) -> None:
@@ -315,7 +307,6 @@ class RemoteLake(Lake):
         progress = self._progress("putting", [place.stat().st_size for place in fresh.values()])
         made = manifest.put(self.store, writer.run, fresh, progress)
         files |= made
-        rebuilt = self.database.name in made
         now = datetime.now(UTC)
         kept = {entry.key for entry in files.values()}
         dropped = {entry.key for entry in base.files.values()} - kept
@@ -325,14 +316,13 @@ class RemoteLake(Lake):
             generation=base.generation + 1,
             run=writer.run,
             by=f"{lease.holder()} at {now:%FT%TZ}",
-            root=str(self.root) if rebuilt else base.root,
             files=dict(sorted(files.items())),
             gone={key: at for key, at in sorted(gone.items()) if key not in over},
         )
         writer.version = self._put_manifest(new, writer)
         writer.base = new
         write_whole(self._copy / manifest.KEY, new.text())
-        self._unpublished.write_text(_generation(new), encoding="utf-8")
+        self._unpublished.write_text(_words(new, writer.run), encoding="utf-8")
         for path, entry in made.items():
             manifest.seal(self.root / path, entry)
         (self._copy / "adopted.json").unlink(missing_ok=True)
@@ -372,10 +362,14 @@ class RemoteLake(Lake):
             self.tell(f"{error} (what landed stays in the working copy, and the next run goes on)")
 
     def _is_unpublished(self, newest: Manifest) -> bool:
-        try:
-            return self._unpublished.read_text(encoding="utf-8") == _generation(newest)
-        except FileNotFoundError:
-            return False
+        run = self._unpublished_run()
+        return run is not None and self._unpublished.read_text() == _words(newest, run)
+
+    def _unpublished_run(self) -> str | None:
+        """The run whose work is in the copy alone."""
+        with suppress(FileNotFoundError):
+            return self._unpublished.read_text(encoding="utf-8").rpartition(" ")[2]
+        return None
 
     @property
     def _parts(self) -> Path:
@@ -387,9 +381,8 @@ class RemoteLake(Lake):
 
     def _brought(self) -> Manifest:
         """What the copy was made from, or was last put."""
-        if self._writer:
-            return self._writer[0].base
-        return Manifest.parse((self._copy / manifest.KEY).read_bytes(), self._copy)
+        path = self._copy / manifest.KEY
+        return _manifest(path, version(path))
 
     def _adopted(self) -> dict[str, Entry]:
         path = self._copy / "adopted.json"
@@ -486,8 +479,31 @@ class RemoteLake(Lake):
         return path.read_text(encoding="utf-8")
 
 
-def _generation(of: Manifest) -> str:
-    return f"{of.generation} {of.run}"
+@lru_cache(maxsize=1)
+def _manifest(path: Path, _version: object) -> Manifest:
+    """A copy's manifest, which whoever opens one file after the other asks for again and again."""
+    return Manifest.parse(path.read_bytes(), path.parent)
+
+
+def _words(base: Manifest, run: str) -> str:
+    """What is kept of a run that goes on from a manifest."""
+    return f"{base.generation} {base.run} {run}"
+
+
+def _stored(path: str, place: Path, base: Manifest, of: Mapping[int, Entry]) -> Entry | None:
+    """What the store has of a file of the copy; ``None`` where that is to be put.
+
+    Parameters
+    ----------
+    base : what the copy was made from
+    of : mark → what a hollow file stands in for
+    """
+    number, entry = manifest.hollow_mark(place), base.files.get(path)
+    if entry and (number == manifest.mark(entry) or manifest.is_sealed(place, entry)):
+        return entry
+    if number is not None:
+        return of[number]
+    return entry if entry and _holds(place, entry) else None
 
 
 def _keys(files: Mapping[str, Entry]) -> dict[str, str]:
@@ -498,34 +514,3 @@ def _keys(files: Mapping[str, Entry]) -> dict[str, str]:
 def _holds(place: Path, entry: Entry) -> bool:
     """Whether a file's content is the one of an entry, whenever it was written."""
     return place.stat().st_size == entry.bytes and fingerprint(place)["sha256"] == entry.sha256
-
-
-def _relocate(database: Path, old: str, new: Path) -> None:
-    """Have the views of a database look for their files below another folder."""
-    connection = engine.connect()
-    try:
-        connection.execute(f"attach {engine.quoted(database)} as hydra")
-        connection.execute("use hydra")
-        connection.execute("begin")
-        before, after = (engine.quoted(engine.escaped(f"{root}/"))[:-1] for root in (old, new))
-        for view in connection.sql(sqlfiles.text("remote/views.sql")).pl().to_dicts():
-            if before in view["definition"]:
-                _move(connection, view, before, after)
-        connection.execute("commit")
-        connection.execute("use memory")
-        connection.execute("detach hydra")
-    finally:
-        connection.close()
-
-
-def _move(connection: duckdb.DuckDBPyConnection, view: dict[str, Any], old: str, new: str) -> None:
-    """Define a view anew with another folder, and say again what was said of it."""
-    definition = view["definition"].replace(old, new)
-    connection.execute(definition.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
-    name = ".".join(engine.identifier(view[part]) for part in ("schema_name", "view_name"))
-    said = dict(zip(view["column_names"], view["column_comments"], strict=True))
-    comments = {f"column {name}.{engine.identifier(column)}": said[column] for column in said}
-    comments[f"view {name}"] = view["view_comment"]
-    for target, comment in comments.items():
-        if comment is not None:
-            connection.execute(f"comment on {target} is {engine.quoted(comment)}")

@@ -16,7 +16,7 @@ import click
 import duckdb
 
 from etl import show
-from etl.errors import BadInput
+from etl.errors import BadInput, beneath
 from etl.reader import Reader
 
 __all__ = ["history_file", "interact", "run"]
@@ -51,7 +51,7 @@ def run(reader: Reader, text: str, file_format: str, limit: int | None) -> None:
             if limit is not None and len(rows) > limit:
                 click.echo(f"the first {limit} rows: --limit shows more", err=True)
     except duckdb.Error as error:
-        raise BadInput(_reason(error)) from None
+        raise beneath(error) or BadInput(_reason(error)) from None
 
 
 def interact(reader: Reader, file_format: str, limit: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from etl.errors import BadInput, LakeError
+from etl.errors import BadInput, LakeError, beneath
 from etl.lake import Lake, write_whole
 
 __all__ = ["report"]
@@ -43,6 +43,8 @@ def report(lake: Lake, target: Path, now: datetime, at: datetime | None = None) 
     try:
         data, made = collect(connection, known_by), built(connection)
     except duckdb.Error as error:
+        if lost := beneath(error):
+            raise lost from None
         reason = str(error).splitlines()[0]
         raise LakeError(f"{lake.database}: {reason}: rebuild it with hydra build") from error
     finally:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep
@@ -231,6 +232,79 @@ def test_polars_reads_raw_where_it_lies(small: RemoteLake, object_store: str) ->
     )
 
 
+def count(url: str, rows: str) -> int:
+    """How many rows a question to a lake has."""
+    answer = json.loads(done(url, f'-q sql "select count(*) as n from {rows}" --format json'))
+    return int(answer[0]["n"])
+
+
+def test_a_question_brings_the_files_that_it_opens_alone(small: RemoteLake, on: Machine) -> None:
+    done(small.name, "-q build")
+    on("two")
+    lake = remote.at(small.name)
+    zo = sum(file["rows"] for b in small.batch_records() for file in b["files"] if is_zo(file))
+    assert count(small.name, "features.cot_v1") > 0
+    assert not any(map(lake.has, lake.raw_files()))
+    assert count(small.name, "raw.cot where market = 'ZO'") == zo
+    held = {path for path in lake.raw_files() if lake.has(path)}
+    assert {path for path in held if "market=ZO" in str(path)} == set(lake.raw_files(market="ZO"))
+    assert len(held - set(lake.raw_files(market="ZO"))) <= 1  # the first, for its columns
+    assert count(small.name, "quality.checks") > 0
+
+
+def is_zo(file: dict[str, Any]) -> bool:
+    return bool(file["market"] == "ZO")
+
+
+def test_a_bare_duckdb_with_httpfs_reads_the_store(small: RemoteLake, object_store: str) -> None:
+    """What no machine has a copy of: views and macros, by the database's own object."""
+    cli = shutil.which("duckdb", path=str(Path(sys.executable).parent))
+    assert cli, "the development environment has duckdb-cli"
+    found = find_spec("duckdb_extension_httpfs")
+    if found is None or found.origin is None:
+        pytest.skip("DuckDB's httpfs is not installed: make test does so where it can be had")
+    (httpfs,) = Path(found.origin).parent.rglob("httpfs.duckdb_extension")
+    done(small.name, "-q build")
+    key = stored(small.name).files["hydra.duckdb"].key
+    landed = sum(file["rows"] for batch in small.batch_records() for file in batch["files"])
+    shutil.rmtree(small.root)
+    setting = f"""
+        load '{httpfs}';
+        create secret (type s3, key_id '{os.environ["AWS_ACCESS_KEY_ID"]}', secret '{SECRET_KEY}',
+            region 'us-east-1', endpoint '{object_store.removeprefix("http://")}',
+            use_ssl false, url_style 'path');
+        attach '{small.name}/{key}' as lake (read_only);
+        use lake;
+    """
+    asked = (
+        "select (select count(*) from raw.cot), (select count(*) from cot_at('HE', now(), now()))"
+    )
+    call = [cli, "-noheader", "-csv", "-c", setting, "-c", f"{asked};"]
+    answer = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    reports, known = map(int, answer.stdout.splitlines()[-1].split(","))
+    assert reports == landed
+    assert known > 0
+
+
+def test_a_file_that_the_store_lost_is_named_in_one_line(small: RemoteLake, on: Machine) -> None:
+    done(small.name, "-q build")
+    lost = next(e.key for path, e in stored(small.name).files.items() if path.startswith("raw/"))
+    on("two")
+    small.store.delete([lost])
+    for words in (
+        'sql "select count(report_date) from raw.cot"',
+        "export raw.cot -o x.csv",
+        "check",
+    ):
+        result = hydra(small.name, words)
+        assert result.exit_code == LakeError.exit_code, result.output
+        said = result.output.splitlines()[-1]
+        assert lost in said
+        assert "is gone or has changed since it was put there" in said
+        assert "Traceback" not in result.output
+
+
 def test_nothing_new_is_no_new_generation(small: RemoteLake, on: Machine) -> None:
     before = stored(small.name)
     for machine in ("one", "two"):
@@ -388,6 +462,25 @@ def test_what_could_not_be_put_there_is_put_there_by_the_next_run(
     elsewhere.bring()
     assert len(elsewhere.batch_records()) == 2
     assert verify.verify(elsewhere)[1] == []
+
+
+def test_a_database_that_could_not_be_put_there_names_the_files_that_the_next_run_puts(
+    small: RemoteLake, on: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        with small.held(), small.writing(NOW):
+            land_reports(small, 2024)
+            build(small, dict(MARKETS), NOW)
+            patch.setattr(Store, "upload", refuse)
+
+    with monkeypatch.context() as patch, pytest.raises(LakeError, match="the store failed"):
+        fail()
+    with small.held():
+        pass
+    on("two")
+    assert count(small.name, "raw.cot") == sum(
+        file["rows"] for b in remote.at(small.name).batch_records() for file in b["files"]
+    )
 
 
 def test_what_could_not_be_put_there_goes_when_it_is_damaged(
