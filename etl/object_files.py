@@ -21,7 +21,7 @@ from etl.errors import LakeError
 if TYPE_CHECKING:
     from etl.remote import RemoteLake
 
-__all__ = ["read_through"]
+__all__ = ["Handle", "read_through"]
 
 
 def read_through(lake: RemoteLake) -> None:
@@ -54,18 +54,19 @@ class _ObjectFiles(AbstractFileSystem):  # type: ignore[misc]  # without types
     def modified(self, path: str) -> datetime:
         return datetime.fromtimestamp(0, UTC)  # an object is written once
 
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> _Handle:
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> Handle:
         lake, _inside = self._found(path)
         place = self._place(path)
         lake.fetch([place])
-        return _Handle(place)
+        return Handle(place)
 
     def _found(self, path: str) -> tuple[RemoteLake, str]:
         """The lake of an address, and what follows on the lake's own."""
-        for name, lake in self.lakes.items():
-            if path.startswith(f"{name}/"):
-                return lake, path.removeprefix(f"{name}/")
-        raise LakeError(f"{path} is of no lake that is open")
+        names = [name for name in self.lakes if path.startswith(f"{name}/")]
+        if not names:
+            raise LakeError(f"{path} is of no lake that is open")
+        name = max(names, key=len)  # one may lie in another
+        return self.lakes[name], path.removeprefix(f"{name}/")
 
     def _place(self, path: str) -> Path:
         lake, inside = self._found(path)
@@ -75,8 +76,11 @@ class _ObjectFiles(AbstractFileSystem):  # type: ignore[misc]  # without types
         return place
 
 
-class _Handle:
-    """A file to read from by several threads: each goes by a position of its own."""
+class Handle:
+    """A file to read from by several threads: each goes by a position of its own.
+
+    DuckDB has its threads share a handle, and seeks and reads in two calls.
+    """
 
     def __init__(self, place: Path) -> None:
         self._file = os.open(place, os.O_RDONLY)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+from etl import object_files
 from etl.errors import BadInput, LakeError
 from etl.manifest import (
     Entry,
@@ -20,7 +22,9 @@ from etl.manifest import (
     hollow_mark,
     is_hollow,
     is_sealed,
+    key_of,
     mark,
+    path_of,
     put,
     seal,
 )
@@ -215,8 +219,33 @@ def test_obstore_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_manifest_reads_as_it_was_written() -> None:
     entry = Entry("raw/a.0-1.parquet", 5, "0" * 64)
     gone = {"b": "2026-01-02T00:00:00+00:00"}
-    made = Manifest(3, "run", "process 1", "/lake", {"raw/a.parquet": entry}, gone)
+    made = Manifest(3, "run", "process 1", {"raw/a.parquet": entry}, gone)
     assert Manifest.parse(made.text().encode(), "s3://bucket") == made
+
+
+@pytest.mark.parametrize(
+    "path", ["raw/dataset=cot/market=HE/x-0.parquet", "lake.json", "a.b/c", "rows-0123456789abcdef"]
+)
+def test_a_key_tells_the_path_of_its_file(path: str) -> None:
+    key = key_of(path, "0123456789abcdef" * 4, "89abcdef")
+    assert key != path
+    assert path_of(key) == path
+    assert path_of(path) == path
+
+
+def test_threads_read_a_file_each_from_where_it_is(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4096
+    (tmp_path / "a").write_bytes(content)
+    handle = object_files.Handle(tmp_path / "a")
+
+    def read(at: int) -> bytes:
+        handle.seek(at)
+        return handle.read(1000) + handle.read(1000)
+
+    starts = [at * 997 for at in range(1000)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(read, starts)) == [content[at : at + 2000] for at in starts]
+    handle.close()
 
 
 @pytest.mark.parametrize(
