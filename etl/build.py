@@ -12,6 +12,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -82,13 +83,18 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     try:
         make_folder(folder)
         built_of = inputs(lake, markets)
-        with _opened(lake, made) as connection:
+        opened = partial(_opened, lake, made)
+        with opened() as connection:
             _begin(connection, lake, markets, now)
-        with _opened(lake, made) as connection:
-            looked_at = _fill(connection, lake, built_of)
-        found = checks.run(lambda: _opened(lake, made), now, looked_at, _last_run(lake))
+        increment = Increment(opened, lake, built_of, folder / "reports.duckdb")
+        increment.fill()
+        increment.keep("held", 0, "session_date < looked_at_from::date")
+        increment.keep("sources", 100, _OLDER_SOURCE)
+        increment.keep("listed", 0, _OTHER_STRIKE)
+        before = _last_run(lake)
+        found = checks.run(opened, increment.reports, now, increment.looked_at, before)
         checks.keep(lake, found, now)
-        with _opened(lake, made) as connection:
+        with opened() as connection:
             rows = _describe(connection, lake)
         sync_file(made)
         about = {"built_at": now.isoformat(), "rows": rows, **fingerprint(made)}
@@ -123,20 +129,6 @@ def _begin(
             connection.execute(f"create schema {schema}")
         _reference(connection, lake, markets, now)
         _files(connection, lake, _landed(connection, lake))
-
-
-def _fill(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, built_of: Mapping[str, Any]
-) -> Mapping[str, datetime]:
-    """Make the tables; market → from when on its sessions are to be looked at."""
-    increment = Increment(connection, lake, built_of)
-    for file in sqlfiles.stage("build"):
-        increment.fill(file)
-    increment.keep("held", 0, "session_date < looked_at_from::date")
-    increment.keep("sources", 100, _OLDER_SOURCE)
-    increment.keep("listed", 0, _OTHER_STRIKE)
-    increment.close()
-    return increment.looked_at
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str, int]:
@@ -304,13 +296,17 @@ def _known(record: Mapping[str, Any]) -> dict[str, Span]:
 
 def _files(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str, Span]) -> None:
     """Make ``meta.files``: the files of each view on what is raw and on what is derived."""
-    derived = derived_tables(lake)
-    files = [_named(lake, f"raw.{name}", lake.raw_files(name), known) for name in DATASETS]
-    files += [
-        _named(lake, f"features.{file.name}", derived[file.name])
-        for file in sqlfiles.stage("derive")
-    ]
-    engine.create_table(connection, "meta.files", pl.concat(files))
+    engine.create_table(connection, "meta.files", pl.DataFrame(schema=_FILE))
+    for market in lake.markets():
+        files = [
+            _named(lake, f"raw.{name}", lake.raw_files(name, market), known) for name in DATASETS
+        ]
+        derived = derived_tables(lake, market)
+        files += [
+            _named(lake, f"features.{file.name}", derived[file.name])
+            for file in sqlfiles.stage("derive")
+        ]
+        engine.insert(connection, "meta.files", pl.concat(files))
 
 
 def _named(

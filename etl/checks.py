@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -47,7 +48,11 @@ _FOUND = ("market", "session_date", "subject", "reason")
 
 
 def run(
-    opened: Opened, now: datetime, looked_at: Mapping[str, datetime], before: pl.DataFrame | None
+    opened: Opened,
+    reports: Path,
+    now: datetime,
+    looked_at: Mapping[str, datetime],
+    before: pl.DataFrame | None,
 ) -> pl.DataFrame:
     """Run every check on a database.
 
@@ -58,6 +63,7 @@ def run(
     Parameters
     ----------
     opened : gives a connection with the database attached as ``hydra``
+    reports : as ``Shown`` has it
     now : aware datetime
         The run's instant, which age is counted to.
     looked_at : market → the midnight with which its sessions begin that are looked at; ``NEVER``
@@ -73,7 +79,7 @@ def run(
     found = {check.name: [_older(before, check, looked_at)] for check in checks}
     with opened() as connection:
         _tell_time(connection, now)
-        shown = Shown(connection)
+        shown = Shown(connection, reports)
         shown.limit(dict.fromkeys(looked_at, (NEVER, END)))
         shown.show_stored()
         engine.create_macros(connection)
@@ -85,7 +91,7 @@ def run(
     for part in parts:
         with opened() as connection:
             _tell_time(connection, now)
-            shown = Shown(connection, sorted(part))
+            shown = Shown(connection, reports)
             shown.limit(part)
             for days, check in sorted(bounded, key=itemgetter(0)):
                 shown.show_all(days)
@@ -108,8 +114,10 @@ def look(lake: Lake, now: datetime) -> pl.DataFrame:
     """
     lake.fetch([lake.database])
     open_database(lake.database).close()
+    whole = dict.fromkeys(lake.markets(), NEVER)
     try:
-        return run(lambda: _attached(lake), now, dict.fromkeys(lake.markets(), NEVER), None)
+        with TemporaryDirectory(prefix="hydra-check-") as folder:
+            return run(lambda: _attached(lake), Path(folder) / "reports.duckdb", now, whole, None)
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(

@@ -101,6 +101,13 @@ def create_table(connection: duckdb.DuckDBPyConnection, name: str, frame: pl.Dat
     connection.unregister("incoming")
 
 
+def insert(connection: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
+    """Add the rows of a frame to the table ``name``."""
+    connection.register("incoming", frame.to_arrow())
+    connection.execute(f"insert into {name} from incoming").fetchall()
+    connection.unregister("incoming")
+
+
 def create_as(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
     """Store the rows of a SELECT as the table ``name``."""
     connection.execute(f"create or replace table {name} as {select}").fetchall()

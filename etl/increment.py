@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -30,6 +31,8 @@ from etl.schemas import UTC as UTC_TYPE
 from etl.shown import CORRECTED, END, NEVER, Shown
 
 __all__ = ["NEVER", "Increment", "inputs", "stands"]
+
+Opened = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 #: The first row of a session is known no longer before its date.
 _BEFORE = timedelta(days=5)
@@ -111,98 +114,116 @@ class Increment:
     A feature's SELECT runs beside the new database, in the connection's own memory, where the
     names that it reads are views: on as much of each feature as the header of its file says that
     its rows look back on.  ``standing`` has its own rows known before.  A market of which nothing
-    stands is gone through year by year, so that memory holds one.
+    stands has a connection of its own and is gone through year by year, so that memory holds one.
 
     Parameters
     ----------
-    connection : with the new database attached as ``hydra``, its ``meta`` and ``raw`` committed
+    opened : gives a connection with the new database attached as ``hydra``, its ``meta`` committed
     made : ``inputs`` of the new database
+    reports : where the CFTC's reports are kept while the database is made, as ``Shown`` has it
 
     Attributes
     ----------
     since : market → the instant from which on its rows are computed
     looked_at : market → the instant from which on its sessions are looked at, because something
         of them is new
-    shown : what is read of the new database
     """
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, lake: Lake, made: Mapping[str, Any]
-    ) -> None:
-        self._connection = connection
-        self.since = dict.fromkeys(lake.markets(), NEVER)
-        if (record := _usable_record(lake, made)) is not None:
-            connection.execute(f"attach {engine.quoted(lake.database)} as last (read_only)")
+    def __init__(self, opened: Opened, lake: Lake, made: Mapping[str, Any], reports: Path) -> None:
+        self._opened, self._lake, self.reports = opened, lake, reports
+        self.since = self.looked_at = dict.fromkeys(lake.markets(), NEVER)
+        self._going_on: set[str] = set()
+        if (record := _usable_record(lake, made)) is None:
+            return
+        with self._beside() as (connection, shown):
+            self._attach_last(connection)
             shifted = connection.sql(sqlfiles.text("build/shifted.sql")).fetchall()
-            self.since |= _since(lake, record, {market for (market,) in shifted})
-        self._going_on = {market for market, since in self.since.items() if since != NEVER}
-        self.shown = Shown(connection)
-        connection.execute("create schema memory.standing")
-        self.looked_at = self.since
-        self._tell()
-        if self._going_on:
-            self.looked_at = self._changed()
-            self._tell()
+            since = _since(lake, record, {market for (market,) in shifted})
+            self.since = {**self.since, **since}
+            self._going_on = {market for market, at in self.since.items() if at != NEVER}
+            self.looked_at = self.since
+            if self._going_on:
+                self._tell(connection)
+                self.looked_at = self._changed(connection, shown)
 
-    def _tell(self) -> None:
+    @contextmanager
+    def _beside(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, Shown]]:
+        """A connection to compute in, and what it is shown of the new database."""
+        with self._opened() as connection:
+            shown = Shown(connection, self.reports)
+            connection.execute("create schema memory.standing")
+            self._tell(connection)
+            if self._going_on:
+                self._attach_last(connection)
+            yield connection, shown
+
+    def _attach_last(self, connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(f"attach {engine.quoted(self._lake.database)} as last (read_only)")
+
+    def _tell(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Say in ``build.since`` what is new."""
         rows = [(market, since, self.looked_at[market]) for market, since in self.since.items()]
         limits = pl.DataFrame(rows, _SINCE, orient="row")
-        engine.create_table(self._connection, "memory.build.since", limits)
+        engine.create_table(connection, "memory.build.since", limits)
 
-    def _changed(self) -> dict[str, datetime]:
+    def _changed(self, connection: duckdb.DuckDBPyConnection, shown: Shown) -> dict[str, datetime]:
         """Market → a day with which the sessions begin of which anything is new."""
         first = dict(self.since)
-        self.shown.limit({market: (self.since[market], END) for market in self._going_on})
+        shown.limit({market: (self.since[market], END) for market in self._going_on})
         for file in sqlfiles.stage("derive"):
-            self.shown.show(f"features.{file.name}", sqlfiles.LookBack(CORRECTED.days, ()))
+            shown.show(f"features.{file.name}", sqlfiles.LookBack(CORRECTED.days, ()))
             new = f"from features.{file.name} join build.since using (market)"
             rows = f"select market, min(session_date) {new} where {file.known_at} >= since"
-            for market, day in self._connection.sql(f"{rows} group by market").fetchall():
+            for market, day in connection.sql(f"{rows} group by market").fetchall():
                 first[market] = min(first[market], datetime.combine(day, time(), UTC))
         return {m: at if self.since[m] == NEVER else at - _BEFORE for m, at in first.items()}
 
-    def close(self) -> None:
-        """Let the last database go."""
-        if self._going_on:
-            self._connection.execute("detach last")
-
-    def fill(self, file: sqlfiles.SqlFile) -> None:
-        """Make a table of the new database: what stands of the last one's rows, and the new ones.
+    def fill(self) -> None:
+        """Make the tables: what stands of the last database's rows, and the new ones.
 
         Raises
         ------
         LakeError
-            The columns are not the ones that the file's header states.
+            The columns are not the ones that a file's header states.
         """
+        anew = [[market] for market in sorted(self.since.keys() - self._going_on)]
+        for markets in [sorted(self._going_on), *anew] if self._going_on else anew:
+            with self._beside() as (connection, shown):
+                for file in sqlfiles.stage("build"):
+                    self._fill(connection, shown, file, markets)
+
+    def _fill(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        shown: Shown,
+        file: sqlfiles.SqlFile,
+        markets: Sequence[str],
+    ) -> None:
+        """Add some markets to a table of the new database."""
         table, standing = f"hydra.features.{file.name}", f"standing.{file.name}"
         within = f"{file.known_at} >= shown_from and {file.known_at} < shown_until"
-        since = self.since if file.look_back else dict.fromkeys(self.since, NEVER)
+        since = {market: self.since[market] if file.look_back else NEVER for market in markets}
         before = engine.no_row(file)
-        for part in self.shown.parts(since, by_year=file.look_back is not None):
-            self.shown.limit(part)
+        for part in shown.parts(since, by_year=file.look_back is not None):
+            shown.limit(part)
             for source in file.sources:
-                self.shown.show(source, file.look_back)
+                shown.show(source, file.look_back)
             goes_on = all(since[market] != NEVER for market in part)
             if goes_on:
                 before = self._standing(f"features.{file.name}", f"{file.known_at} < since")
-            self._connection.execute(f"create or replace view memory.{standing} as {before}")
-            engine.create_feature(
-                self._connection, file, "build.news", within if file.look_back else ""
-            )
-            self._connection.execute("begin")
-            self._connection.execute(
-                f"create table if not exists {table} as from build.news limit 0"
-            )
+            connection.execute(f"create or replace view memory.{standing} as {before}")
+            engine.create_feature(connection, file, "build.news", within if file.look_back else "")
+            connection.execute("begin")
+            connection.execute(f"create table if not exists {table} as from build.news limit 0")
             for market in sorted(part):  # a market's rows lie together, as if made at once
                 for rows in (standing, "build.news") if goes_on else ("build.news",):
                     which = f"where market = {engine.quoted(market)}"
-                    self._connection.execute(f"insert into {table} from {rows} {which}").fetchall()
-            self._connection.execute("commit")
-            self._connection.execute("drop table build.news")
+                    connection.execute(f"insert into {table} from {rows} {which}").fetchall()
+            connection.execute("commit")
+            connection.execute("drop table build.news")
             before = f"from {table} where market in (select market from build.spans)"
-        engine.let_go(self._connection)
-        self._connection.execute("checkpoint hydra")  # at the end it would be of all tables
+        engine.let_go(connection)
+        connection.execute("checkpoint hydra")  # at the end it would be of all tables
 
     def keep(self, name: str, days: int, stands: str) -> None:
         """Make a table of ``meta``: the rows of its file, and those of the last one that stand.
@@ -214,17 +235,16 @@ class Increment:
         stands : which rows of the last table stand, in SQL
         """
         rows, make = sqlfiles.text(f"build/{name}.sql"), "create table build.news as"
-        for part in self.shown.parts(self.looked_at, by_year=False):
-            self.shown.limit(part)
-            self.shown.show_all(days)
-            self._connection.execute(f"{make} {rows}").fetchall()
-            make = "insert into build.news"
-        if self._going_on:
-            standing = self._standing(f"meta.{name}", stands)
-            self._connection.execute(f"insert into build.news {standing}").fetchall()
-        engine.create_as(self._connection, f"hydra.meta.{name}", "from build.news order by all")
-        self._connection.execute("drop table build.news")
-        self._connection.execute(f"create view memory.meta.{name} as from hydra.meta.{name}")
+        with self._beside() as (connection, shown):
+            for part in shown.parts(self.looked_at, by_year=False):
+                shown.limit(part)
+                shown.show_all(days)
+                connection.execute(f"{make} {rows}").fetchall()
+                make = "insert into build.news"
+            if self._going_on:
+                standing = self._standing(f"meta.{name}", stands)
+                connection.execute(f"insert into build.news {standing}").fetchall()
+            engine.create_as(connection, f"hydra.meta.{name}", "from build.news order by all")
 
     def _standing(self, table: str, condition: str) -> str:
         """A SELECT of the rows of the last database that stand."""

@@ -470,7 +470,7 @@ def lake_at(place: str | Path, tell: Callable[[str], None] = lambda line: None) 
     return remote.at(str(place), tell)
 
 
-@lru_cache(maxsize=500)
+@lru_cache(maxsize=64)
 def _batch(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
     """A batch's record: a run asks for all of them again and again, and they do not change.
 
@@ -480,7 +480,7 @@ def _batch(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
     return record
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _state(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
     """A market's state, which a run asks for several times on end."""
     record: dict[str, Any] = records.read(path, records.STATE)

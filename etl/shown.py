@@ -8,9 +8,10 @@ rows known within a span of time, market by market.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -38,12 +39,11 @@ class Shown:
 
     Parameters
     ----------
-    markets : whose reports are read; by default all that the database has
+    reports : database of the CFTC's reports, which are few rows in many files that many ask for;
+        made where there is none
     """
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, markets: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, reports: Path) -> None:
         self._connection = connection
         for schema in ("build", "meta", "raw", "features"):
             connection.execute(f"create schema memory.{schema}")
@@ -51,7 +51,11 @@ class Shown:
             connection.execute(f"create view memory.meta.{name} as from hydra.meta.{name}")
         engine.create_name_type(connection)
         engine.create_raw_views(connection, {})
-        self._keep_reports(markets)
+        self.limit({})
+        if not reports.exists():
+            self._keep_reports(reports)
+        connection.execute(f"attach {engine.quoted(reports)} as reports (read_only)")
+        self._show_reports()
 
     def limit(self, spans: Mapping[str, Span]) -> None:
         """Show of these markets what concerns these spans of time, where not all is asked for."""
@@ -113,27 +117,24 @@ class Shown:
         for name in DATASETS.keys() - COT_DATASETS.keys():
             self._connection.execute(f"drop view if exists memory.raw.{name}")
 
-    def _keep_reports(self, markets: Sequence[str] | None) -> None:
-        """Read the CFTC's reports once: few rows in many files, which many ask for."""
-        self.limit({})
+    def _keep_reports(self, place: Path) -> None:
+        """Read the reports market by market, since a question holds all of its files open."""
+        self._connection.execute(f"attach {engine.quoted(place)} as reports")
         for name in COT_DATASETS:
-            rows = f"from raw.{name}"
-            engine.create_as(self._connection, f"memory.build.{name}", rows)
-        if markets is None:
-            listed = self._connection.sql("select distinct market from meta.files order by all")
-            markets = [market for (market,) in listed.fetchall()]
-        for market in markets:  # one by one, since a question holds all of its files open
+            engine.create_as(self._connection, f"reports.{name}", f"from raw.{name}")
+        markets = "select distinct market from meta.files order by all"
+        for (market,) in self._connection.sql(markets).fetchall():
             self.limit({market: (NEVER, END)})
-            reports = {name: self._paths(None)[f"raw.{name}"] for name in COT_DATASETS}
-            engine.create_raw_views(self._connection, reports)
+            files = {name: self._paths(None)[f"raw.{name}"] for name in COT_DATASETS}
+            engine.create_raw_views(self._connection, files)
             for name in COT_DATASETS:
-                insert = f"insert into memory.build.{name} from raw.{name}"
+                insert = f"insert into reports.{name} from raw.{name}"
                 self._connection.execute(insert).fetchall()
-        self._show_reports()
+        self._connection.execute("detach reports")
 
     def _show_reports(self) -> None:
         for name in COT_DATASETS:
-            rows = f"from memory.build.{name} {_OF_THESE}"
+            rows = f"from reports.{name} {_OF_THESE}"
             self._connection.execute(f"create or replace view memory.raw.{name} as {rows}")
 
     def show(self, source: str, look_back: sqlfiles.LookBack | None) -> None:

@@ -53,10 +53,10 @@ def stage(lake: Lake, folder: str, month: Month, rows: pl.DataFrame) -> Staged:
     return Staged(month, path, write_rows(lake.root / path, rows))
 
 
-def derived_tables(lake: Lake) -> defaultdict[str, list[Path]]:
-    """Table → its months in force, of all markets, in a stable order."""
+def derived_tables(lake: Lake, market: str = "*") -> defaultdict[str, list[Path]]:
+    """Table → its months in force, of all markets or of one, in a stable order."""
     found: defaultdict[str, list[Path]] = defaultdict(list)
-    for record in sorted(lake.state_record("*").parent.glob("*.json")):
+    for record in sorted(lake.state_record(market).parent.glob(f"{market}.json")):
         for path in sorted(lake.state(record.stem).get("tables", ())):
             found[path.split("/")[1].removeprefix("table=")].append(lake.root / path)
     return found

@@ -104,9 +104,9 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Steps:
     since: list[dict[str, datetime]] = []
 
     class Watched(Increment):
-        def close(self) -> None:
+        def fill(self) -> None:
             since.append(self.since)
-            super().close()
+            super().fill()
 
     monkeypatch.setattr("etl.build.Increment", Watched)
     return Steps(Lake(tmp_path / "lake"), since)
