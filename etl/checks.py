@@ -8,8 +8,8 @@ lake, with a row a finding and a row for a check that found nothing; ``quality.c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
@@ -42,13 +42,11 @@ RECORDED = pl.Schema(
     }
 )
 
-Opened = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
-
 _FOUND = ("market", "session_date", "subject", "reason")
 
 
 def run(
-    opened: Opened,
+    opened: engine.Opened,
     reports: Path,
     now: datetime,
     looked_at: Mapping[str, datetime],

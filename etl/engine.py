@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from etl.errors import LakeError
 from etl.market import Market
 from etl.outside import EARLIEST, LATEST
 from etl.schemas import DATASETS, raw_schema
+
+#: Gives a connection for a block.
+Opened = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 #: What reads the addresses of a service in place of DuckDB's own extension, by their scheme.
 file_systems: dict[str, Any] = {}

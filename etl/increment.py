@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -31,8 +31,6 @@ from etl.schemas import UTC as UTC_TYPE
 from etl.shown import CORRECTED, END, NEVER, Shown
 
 __all__ = ["NEVER", "Increment", "inputs", "stands"]
-
-Opened = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 #: The first row of a session is known no longer before its date.
 _BEFORE = timedelta(days=5)
@@ -129,7 +127,9 @@ class Increment:
         of them is new
     """
 
-    def __init__(self, opened: Opened, lake: Lake, made: Mapping[str, Any], reports: Path) -> None:
+    def __init__(
+        self, opened: engine.Opened, lake: Lake, made: Mapping[str, Any], reports: Path
+    ) -> None:
         self._opened, self._lake, self.reports = opened, lake, reports
         self.since = self.looked_at = dict.fromkeys(lake.markets(), NEVER)
         self._going_on: set[str] = set()
