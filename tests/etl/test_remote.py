@@ -256,6 +256,16 @@ def is_zo(file: dict[str, Any]) -> bool:
     return bool(file["market"] == "ZO")
 
 
+def test_files_that_were_read_are_let_go(small: RemoteLake) -> None:
+    done(small.name, "-q build")
+    with etl.open_lake(small.name) as lake:
+        opened = []
+        for _ in range(3):
+            assert lake.table("raw.cot").height > 0
+            opened.append(len(os.listdir("/proc/self/fd")))
+    assert max(opened) <= opened[0] + 2
+
+
 def test_a_bare_duckdb_with_httpfs_reads_the_store(small: RemoteLake, object_store: str) -> None:
     """What no machine has a copy of: views and macros, by the database's own object."""
     cli = shutil.which("duckdb", path=str(Path(sys.executable).parent))
