@@ -49,7 +49,7 @@ browser:
 
 # A bare DuckDB is tested with its httpfs, of the version of duckdb-cli, where it can be had: the
 # package asks for that version of DuckDB itself too, which the command line brings along.
-HTTPFS := duckdb-extension-httpfs==1.5.5
+HTTPFS := $(shell sed -n 's/^duckdb-cli/duckdb-extension-httpfs/p' constraints.txt)
 httpfs: $(READY)
 	@$(BIN)/python -c 'import duckdb_extension_httpfs' 2>/dev/null || \
 	  if command -v uv >/dev/null 2>&1; then uv pip install --quiet --no-deps --python $(BIN)/python $(HTTPFS); \

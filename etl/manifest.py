@@ -27,7 +27,7 @@ from etl.objects import Store, each
 
 __all__ = [
     *("KEY", "Entry", "Manifest", "fetch", "hollow", "hollow_mark", "is_hollow", "is_sealed"),
-    *("key_at", "mark", "path_of", "put", "seal"),
+    *("key_of", "mark", "path_of", "put", "seal"),
 ]
 
 KEY = "manifest.json"
@@ -90,11 +90,6 @@ def key_of(path: str, sha256: str, run: str) -> str:
     """The key of a file's object."""
     place = PurePosixPath(path)
     return str(place.with_name(f"{place.stem}.{sha256[:16]}-{run}{place.suffix}"))
-
-
-def key_at(path: str, place: Path, run: str) -> str:
-    """The key that a file is going to have when a run puts it."""
-    return key_of(path, fingerprint(place)["sha256"], run)
 
 
 def path_of(key: str) -> str:

@@ -122,7 +122,10 @@ class RemoteLake(Lake):
         for place in paths:
             path = place.relative_to(self.root).as_posix()
             entry = _stored(path, place, writer.base, of)
-            keys.append(entry.key if entry else manifest.key_at(path, place, writer.run))
+            if entry is None:  # it is going to be put
+                keys.append(manifest.key_of(path, fingerprint(place)["sha256"], writer.run))
+            else:
+                keys.append(entry.key)
         return [f"{self.name}/{key}" for key in keys]
 
     def made_at(self, path: Path) -> int:
@@ -140,11 +143,11 @@ class RemoteLake(Lake):
         run = uuid.uuid4().hex[:8]
         with self._alone(), lease.held(self.store, run, self._token()):
             with self._locked():
-                base, of_it = self._sync(whole)
+                base, base_version = self._sync(whole)
                 run = self._unpublished_run() or run  # by which a database of its names files
                 shutil.rmtree(self.staging, ignore_errors=True)
                 self._unpublished.write_text(_words(base, run), encoding="utf-8")
-            self._writer.append(_Held(base, of_it, run))
+            self._writer.append(_Held(base, base_version, run))
             try:
                 yield
             except SystemExit:  # the command's own exit code, with nothing wrong in the lake
