@@ -104,7 +104,7 @@ def _covering(market: Market, first_year: int, last_year: int) -> pl.DataFrame:
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # a run goes through its markets one after the other
 def _table(market: Market, first_year: int, last_year: int) -> pl.DataFrame:
     zone = market.timezone
     opening = pl.col("first_trading").dt.offset_by("-1d" if market.opens_day_before else "0d")

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +101,14 @@ def derive_markets(
     TaskFailed
         Some tasks failed.  What the others gave is in place, and the next run does those again.
     """
-    plans = {market.code: _plan(lake, market, now) for market in markets}
-    tasks = [task for plan in plans.values() for task in plan.tasks]
-    sessions, done = sum(len(task.sessions) for task in tasks), 0
-    failures = []
-    for code in [code for code, plan in plans.items() if not plan.tasks]:
-        yield _commit(code, plans.pop(code), now)
+    plans: dict[str, _Plan] = {}  # of the markets that tasks are under way of
+    without: list[Derived] = []  # markets that nothing is to be done for
+    coming = _tasks(lake, markets, now, plans, without)
+    begun = list(_up_to(MOST_SESSIONS, coming))
+    sessions = sum(len(task.sessions) for task in begun)
+    done, failures = 0, []
+    tasks = chain(begun, coming)
+    place = {market.code: number for number, market in enumerate(markets, 1)}
     for ended in (on or InProcess()).run(compute, tasks, light=sessions <= MOST_SESSIONS):
         code = ended.task.market.code
         plan = plans[code]
@@ -118,14 +120,46 @@ def derive_markets(
         else:
             plan.made.append(ended.result)
             lake.adopt(ended.result.sent)
-            if len(tasks) > 1:
-                progress(f"{ended.task}: derived, {done:,} of {sessions:,} sessions done")
+            if len(begun) > 1:
+                at = f"market {place[code]} of {len(place)}"
+                progress(f"{ended.task}: derived, {done:,} sessions done, {at}")
         if len(plan.made) + len(plan.failed) == len(plan.tasks):
             yield _commit(code, plans.pop(code), now)
+    yield from without
     if failures:
         first = failures[0]
         more = f" and {len(failures) - 1:,} tasks more" if len(failures) > 1 else ""
         raise TaskFailed(f"{first.task}{more}", _reason(first.error)) from first.error
+
+
+def _tasks(
+    lake: Lake,
+    markets: Sequence[Market],
+    now: datetime,
+    plans: dict[str, _Plan],
+    without: list[Derived],
+) -> Iterator[Task]:
+    """The tasks of one market after the other, each planned when its turn comes.
+
+    Memory holds the files of as many markets as are under way.
+    """
+    for market in markets:
+        plan = _plan(lake, market, now)
+        if plan.tasks:
+            plans[market.code] = plan
+            yield from plan.tasks
+        else:
+            without.append(_commit(market.code, plan, now))
+
+
+def _up_to(most: int, tasks: Iterator[Task]) -> Iterator[Task]:
+    """The first tasks, until they are of more sessions than ``most``."""
+    sessions = 0
+    for task in tasks:
+        yield task
+        sessions += len(task.sessions)
+        if sessions > most:
+            return
 
 
 def current_at(lake: Lake, market: Market) -> datetime | None:

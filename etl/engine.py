@@ -173,10 +173,23 @@ def create_derived_view(
     if files:
         names = ", ".join(identifier(column.name) for column in file.columns)
         hive = "hive_partitioning = true, hive_types = {'market': VARCHAR}"
-        body = f"select {names} from read_parquet([{', '.join(map(quoted, files))}], {hive})"
+        body = f"select {names} from read_parquet({_list(files)}, {hive})"
     else:
         body = no_row(file)
     connection.execute(f"create or replace view features.{file.name} as {body}")
+
+
+def _list(files: Sequence[Path | str]) -> str:
+    """A list of files, in SQL: one text of a line a file, and what all begin with said once.
+
+    Whoever attaches a database reads its views, and of a list each text would be a value to keep.
+    """
+    paths = [str(file) for file in files]
+    same = os.path.commonprefix(paths)  # noqa: RUF071 - an address has two slashes; cut at one
+    folder = same[: same.rfind("/") + 1]
+    names = "\n".join(path.removeprefix(folder) for path in paths)
+    lines = f"replace({quoted(names)}, chr(10), chr(0) || {quoted(folder)})"
+    return f"string_split({quoted(folder)} || {lines}, chr(0))"
 
 
 def no_row(file: sqlfiles.SqlFile) -> str:
@@ -213,10 +226,9 @@ def create_raw_views(
         paths = files.get(dataset, ())
         if paths:
             names = ", ".join(_sound(name, dtype) for name, dtype in columns.items())
-            literal = "[" + ", ".join(quoted(path) for path in paths) + "]"
             hive = "hive_partitioning = true, hive_types = {'market': VARCHAR}"
             condition = (where or {}).get(dataset, "true")
-            body = f"select {names} from read_parquet({literal}, {hive}) where {condition}"
+            body = f"select {names} from read_parquet({_list(paths)}, {hive}) where {condition}"
             body += "".join(f" and {_between(name, EARLIEST, _LAST)}" for name in _INSTANTS)
         else:
             body = _empty({name: sql_type(dtype) for name, dtype in columns.items()})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -51,13 +51,14 @@ class Engine(Protocol):
     """What runs tasks."""
 
     def run(
-        self, work: Work[T, R], tasks: Sequence[T], *, light: bool = False
+        self, work: Work[T, R], tasks: Iterable[T], *, light: bool = False
     ) -> Iterator[Outcome[T, R]]:
         """The outcome of each task, in the order in which they end; none is raised.
 
         Parameters
         ----------
         work : gives a task's result; told how many tasks share the machine
+        tasks : each is asked for when there is a worker for it
         light : whether all of it is less than the start of a worker takes
         """
         ...
@@ -71,7 +72,7 @@ class InProcess:
     """One task after another, here, with every core for each."""
 
     def run(
-        self, work: Work[T, R], tasks: Sequence[T], *, light: bool = False
+        self, work: Work[T, R], tasks: Iterable[T], *, light: bool = False
     ) -> Iterator[Outcome[T, R]]:
         """The outcome of each task, in order."""
         for task in tasks:

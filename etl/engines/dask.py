@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any, TypeVar
 
 from etl.engines import TRIES, Outcome, Work, lost, outcome
@@ -63,18 +64,17 @@ class Dask:
             ) from None
 
     def run(
-        self, work: Work[T, R], tasks: Sequence[T], *, light: bool = False
+        self, work: Work[T, R], tasks: Iterable[T], *, light: bool = False
     ) -> Iterator[Outcome[T, R]]:
         """The outcome of each task, as they end."""
         # Handed out one a thread: a worker that is lost tells against its own task alone.
-        waiting, of = deque(tasks), {}
+        coming, of = iter(tasks), {}
         running = self._distributed.as_completed(loop=self._client.loop)
         threads = self._threads()
         share = max(threads.values(), default=1)
 
         def hand_out(most: int) -> None:
-            for _ in range(min(most, len(waiting))):
-                task = waiting.popleft()
+            for task in islice(coming, most):
                 future = self._client.submit(outcome, work, task, share, pure=False)
                 of[future.key] = task
                 running.add(future)

@@ -10,8 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -46,18 +45,20 @@ class Pool:
         self._busy: dict[Connection, _Worker] = {}
 
     def run(
-        self, work: Work[T, R], tasks: Sequence[T], *, light: bool = False
+        self, work: Work[T, R], tasks: Iterable[T], *, light: bool = False
     ) -> Iterator[Outcome[T, R]]:
         """The outcome of each task, as they end; light ones are done in this process."""
-        if light or len(tasks) < 2:
+        if light:
             yield from InProcess().run(work, tasks)
             return
-        waiting = deque((task, 1) for task in tasks)
+        coming = ((task, 1) for task in tasks)
+        again: list[tuple[T, int]] = []
         at: dict[Connection, tuple[T, int]] = {}
-        while waiting or at:
-            while waiting and len(at) < self._workers:
-                task, tries = waiting.popleft()
-                at[self._give(work, task)] = task, tries
+        while True:
+            while len(at) < self._workers and (job := again.pop() if again else next(coming, None)):
+                at[self._give(work, job[0])] = job
+            if not at:
+                return
             for pipe in wait(list(at)):
                 assert isinstance(pipe, Connection)
                 task, tries = at.pop(pipe)
@@ -67,7 +68,7 @@ class Pool:
                 except (EOFError, OSError):
                     _end(worker)
                     if tries < TRIES:
-                        waiting.appendleft((task, tries + 1))
+                        again.append((task, tries + 1))
                     else:
                         yield Outcome(task, error=lost(tries))
                 else:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from etl import engine
+from etl.lake import Lake
 from etl.schemas import raw_schema
 
 AT = datetime(2025, 3, 6, 19, tzinfo=UTC)
@@ -87,3 +88,30 @@ def test_no_extension_is_fetched() -> None:
             connection.sql("from read_parquet('https://127.0.0.1:9/x.parquet')")
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("folder", ["a 'quoted' one", "two\nlines", "a [pattern]?"])
+def test_a_view_names_its_files_and_the_folder_once(tmp_path: Path, folder: str) -> None:
+    """A database's views are read by all who attach it, so that a file should be few bytes."""
+    lake = Lake(tmp_path / folder)
+    for market in ("HE", "ZO"):
+        for number in range(20):
+            path = lake.partition("futures_1d", market, 2025, 3) / f"{number}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            columns = {k: v for k, v in raw_schema("futures_1d").items() if k != "market"}
+            rows = [{"as_of": AT, "available_at": AT, "close": float(number)}]
+            pl.DataFrame(rows, schema=columns).write_parquet(path)
+    files = lake.raw_files("futures_1d")
+    connection = engine.connect()
+    try:
+        engine.create_raw_views(connection, {"futures_1d": lake.addresses(files)})
+        connection.execute("create view raw.one as from raw.futures_1d where market = 'ZO'")
+        found = "select market, sum(close), count(*) from raw.futures_1d group by all order by all"
+        assert connection.sql(found).fetchall() == [("HE", 190.0, 20), ("ZO", 190.0, 20)]
+        assert connection.sql("select count(*) from raw.one").fetchall() == [(20,)]
+        text = "select sql from duckdb_views() where view_name = 'futures_1d'"
+        ((sql,),) = connection.sql(text).fetchall()
+    finally:
+        connection.close()
+    assert sql.count("dataset=futures_1d/") == 2
+    assert sql.count("month=03/7.parquet") == 2

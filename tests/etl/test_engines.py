@@ -250,10 +250,27 @@ def test_the_rest_is_done_where_a_task_takes_every_worker_with_it(engine: Engine
     assert isinstance(ended[4].error, ZeroDivisionError)
 
 
+def test_tasks_are_asked_for_when_there_is_a_worker_for_them(engine: Engine) -> None:
+    given: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for task in range(0, 40, 2):
+            given.append(task)
+            yield task
+
+    for number, ended in enumerate(engine.run(twice, tasks()), 1):
+        assert ended.result == 2 * ended.task
+        assert len(given) <= number + 2
+    assert number == len(given) == 20
+
+
+def twice(task: int, share: int) -> int:
+    return 2 * task
+
+
 def test_a_pool_is_not_started_for_little_work(lake: Lake, whole: dict[str, Any]) -> None:
     work: Callable[[int, int], int] = lambda task, share: share  # noqa: E731 - no pickle takes it
-    for tasks, light in (([1], False), ([1, 2], True)):
-        assert [o.result for o in Pool(2).run(work, tasks, light=light)] == [1] * len(tasks)
+    assert [o.result for o in Pool(2).run(work, [1, 2], light=True)] == [1, 1]
 
 
 @pytest.mark.parametrize(("sent", "to_all"), [(signal.SIGINT, True), (signal.SIGKILL, False)])
