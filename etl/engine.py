@@ -180,16 +180,17 @@ def create_derived_view(
 
 
 def _list(files: Sequence[Path | str]) -> str:
-    """A list of files, in SQL: one text of a line a file, and what all begin with said once.
+    """A list of files, in SQL: one text of a line a file, with what all begin and end with once.
 
     Whoever attaches a database reads its views, and of a list each text would be a value to keep.
     """
     paths = [str(file) for file in files]
-    same = os.path.commonprefix(paths)  # noqa: RUF071 - an address has two slashes; cut at one
-    folder = same[: same.rfind("/") + 1]
-    names = "\n".join(path.removeprefix(folder) for path in paths)
-    lines = f"replace({quoted(names)}, chr(10), chr(0) || {quoted(folder)})"
-    return f"string_split({quoted(folder)} || {lines}, chr(0))"
+    begin = os.path.commonprefix(paths)  # noqa: RUF071 - as text, not as folders
+    rests = [path.removeprefix(begin) for path in paths]
+    end = os.path.commonprefix([rest[::-1] for rest in rests])[::-1]  # noqa: RUF071 - the same
+    lines = quoted("\n".join(rest.removesuffix(end) for rest in rests))
+    first, between, last = quoted(begin), f"{quoted(end)} || chr(0) || {quoted(begin)}", quoted(end)
+    return f"string_split({first} || replace({lines}, chr(10), {between}) || {last}, chr(0))"
 
 
 def no_row(file: sqlfiles.SqlFile) -> str:

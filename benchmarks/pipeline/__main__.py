@@ -287,7 +287,8 @@ def _measure(bench: Bench, date: str, only: Sequence[str], out: Path) -> Result:
     out.mkdir(parents=True, exist_ok=True)
     kept = out / "pipeline.json"
     result: Result = json.loads(kept.read_text()) if only and kept.exists() else {}
-    result |= {"date": date, "quick": bench.quick, "machine": _machine()}
+    result |= {"quick": bench.quick}
+    run = f"{date}: {', '.join(_machine().values())}"
     work: dict[str, Callable[[], Any]] = {
         "growth": bench.growth,
         "derive": bench.derive,
@@ -300,6 +301,7 @@ def _measure(bench: Bench, date: str, only: Sequence[str], out: Path) -> Result:
     for name in only or work:
         click.echo(f"{name} ...", err=True)
         result[name] = work[name]()
+        result["runs"] = result.get("runs", {}) | {name: run}
         kept.write_text(json.dumps(result, indent=1) + "\n")
     (out / "pipeline.md").write_text(markdown(result))
     plots.draw(result, out)

@@ -123,8 +123,18 @@ def markdown(result: Result) -> str:
     for name, section in sections.items():
         if name in result:
             lines += ["", *section(result)]
-    lines += ["", f"Measured on {result['date']}: {', '.join(result['machine'].values())}."]
+    lines += ["", *_runs(result)]
     return "\n".join(lines) + "\n"
+
+
+def _runs(result: Result) -> list[str]:
+    """When and on what machine all was measured, or what was."""
+    found: dict[str, list[str]] = {}
+    for name, run in result["runs"].items():
+        found.setdefault(run, []).append(name)
+    if len(found) == 1:
+        return [f"Measured on {run}." for run in found]
+    return [f"- Measured on {run}: {', '.join(names)}." for run, names in sorted(found.items())]
 
 
 def _range(about: dict[str, float], form: str = ".2f") -> str:
