@@ -189,8 +189,9 @@ def _list(files: Sequence[Path | str]) -> str:
     rests = [path.removeprefix(begin) for path in paths]
     end = os.path.commonprefix([rest[::-1] for rest in rests])[::-1]  # noqa: RUF071 - the same
     lines = quoted("\n".join(rest.removesuffix(end) for rest in rests))
-    first, between, last = quoted(begin), f"{quoted(end)} || chr(0) || {quoted(begin)}", quoted(end)
-    return f"string_split({first} || replace({lines}, chr(10), {between}) || {last}, chr(0))"
+    begin, end = quoted(begin), quoted(end)
+    between = f"{end} || chr(0) || {begin}"  # a character that no path can hold
+    return f"string_split({begin} || replace({lines}, chr(10), {between}) || {end}, chr(0))"
 
 
 def no_row(file: sqlfiles.SqlFile) -> str:
