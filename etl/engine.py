@@ -127,8 +127,8 @@ def create_feature(
     Parameters
     ----------
     table : where to; ``features.<name>`` by default
-    within : which rows to store: a condition on them and on their market's row of
-        ``build.spans``; by default all
+    within : which rows to store: a condition on each alone, so that they keep their order; by
+        default all
 
     Raises
     ------
@@ -138,8 +138,7 @@ def create_feature(
     table = table or f"features.{file.name}"
     rows = file.body
     if within:
-        joined = f"({rows}\n) as body join build.spans using (market)"
-        rows = f"select * exclude (shown_from, shown_until) from {joined} where {within}"
+        rows = f"from ({rows}\n) as body where {within}"
     create_as(connection, table, rows)
     about = connection.sql(f"describe {table}").fetchall()
     given = [(name, kind) for name, kind, *_ in about]

@@ -29,6 +29,7 @@ from etl.lake import Lake, fingerprint
 from etl.market import Market
 from etl.schemas import UTC as UTC_TYPE
 from etl.shown import CORRECTED, END, NEVER, Shown
+from etl.spans import Span
 
 __all__ = ["NEVER", "Increment", "inputs", "stands"]
 
@@ -201,7 +202,6 @@ class Increment:
     ) -> None:
         """Add some markets to a table of the new database."""
         table, standing = f"hydra.features.{file.name}", f"standing.{file.name}"
-        within = f"{file.known_at} >= shown_from and {file.known_at} < shown_until"
         since = {market: self.since[market] if file.look_back else NEVER for market in markets}
         before = engine.no_row(file)
         for part in shown.parts(since, by_year=file.look_back is not None):
@@ -210,9 +210,11 @@ class Increment:
                 shown.show(source, file.look_back)
             goes_on = all(since[market] != NEVER for market in part)
             if goes_on:
-                before = self._standing(f"features.{file.name}", f"{file.known_at} < since")
+                stood = {market: (NEVER, since[market]) for market in part}
+                before = f"from last.features.{file.name} where {_within(file, stood)}"
             connection.execute(f"create or replace view memory.{standing} as {before}")
-            engine.create_feature(connection, file, "build.news", within if file.look_back else "")
+            within = _within(file, part) if file.look_back else ""
+            engine.create_feature(connection, file, "build.news", within)
             connection.execute("begin")
             connection.execute(f"create table if not exists {table} as from build.news limit 0")
             for market in sorted(part):  # a market's rows lie together, as if made at once
@@ -242,14 +244,23 @@ class Increment:
                 connection.execute(f"{make} {rows}").fetchall()
                 make = "insert into build.news"
             if self._going_on:
-                standing = self._standing(f"meta.{name}", stands)
-                connection.execute(f"insert into build.news {standing}").fetchall()
+                rows = f"from last.meta.{name} join build.since using (market)"
+                standing = f"{rows} where since > '{NEVER}' and {stands}"
+                insert = f"insert into build.news select * exclude ({_OWN}) {standing}"
+                connection.execute(insert).fetchall()
             engine.create_as(connection, f"hydra.meta.{name}", "from build.news order by all")
 
-    def _standing(self, table: str, condition: str) -> str:
-        """A SELECT of the rows of the last database that stand."""
-        rows = f"from last.{table} join build.since using (market)"
-        return f"select * exclude ({_OWN}) {rows} where since > '{NEVER}' and {condition}"
+
+def _within(file: sqlfiles.SqlFile, spans: Mapping[str, Span]) -> str:
+    """That a row of these markets became known within its market's span, in SQL.
+
+    It names no other table: rows that are joined come in the order that a plan happens to give.
+    """
+    return " or ".join(
+        f"(market = {engine.quoted(market)} and {file.known_at} >= timestamptz '{start}' "
+        f"and {file.known_at} < timestamptz '{end}')"
+        for market, (start, end) in spans.items()
+    )
 
 
 def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -31,6 +31,8 @@ END = datetime(2200, 1, 1, tzinfo=UTC)
 CORRECTED = timedelta(days=50)
 
 _SPANS = {"market": pl.String(), "shown_from": UTC_TYPE, "shown_until": UTC_TYPE}
+#: Tables of ``meta`` with many rows a market, that are read whole otherwise.
+_LONG = ("clock", "sessions")
 _OF_THESE = "where market in (select market from build.spans)"
 
 
@@ -47,11 +49,12 @@ class Shown:
         self._connection = connection
         for schema in ("build", "meta", "raw", "features"):
             connection.execute(f"create schema memory.{schema}")
+        self.limit({})
         for (name,) in connection.sql(sqlfiles.text("build/shown.sql")).fetchall():
-            connection.execute(f"create view memory.meta.{name} as from hydra.meta.{name}")
+            rows = f"from hydra.meta.{name} {_OF_THESE if name in _LONG else ''}"
+            connection.execute(f"create view memory.meta.{name} as {rows}")
         engine.create_name_type(connection)
         engine.create_raw_views(connection, {})
-        self.limit({})
         if not reports.exists():
             self._keep_reports(reports)
         connection.execute(f"attach {engine.quoted(reports)} as reports (read_only)")
@@ -96,6 +99,7 @@ class Shown:
         if days == self._days:
             return
         self._days = days
+        engine.let_go(self._connection)  # of the questions before
         for file in sqlfiles.features():
             self.show(f"features.{file.name}", sqlfiles.LookBack(days, ()))
         paths = self._paths(days)

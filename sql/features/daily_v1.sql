@@ -9,7 +9,7 @@
 --   are at or before it; available_at is the latest available_at among the values
 -- sources: features.known_v1
 -- max_age: 1 session, or for cot 1 release
--- look_back: 400 days
+-- look_back: 100 days
 --
 -- columns:
 --   market VARCHAR: market code

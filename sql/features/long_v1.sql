@@ -11,7 +11,7 @@
 -- sources: features.futures_v1, features.surface_v1, features.surface_grid_v1,
 --   features.moments_v1, features.flow_v1, features.flow_cot_v1, features.cot_v1
 -- max_age: 1 session, or for cot 1 release
--- look_back: 100 days
+-- look_back: 60 days
 --
 -- columns:
 --   market VARCHAR: market code

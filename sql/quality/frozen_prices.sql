@@ -12,8 +12,9 @@ sessions as (
 prices as (
     select
         c.market, c.session_date, c.price_source, c.series, c.expiry, c.instrument_id,
+        -- A number in place of the prices themselves, which would be a list to keep of each.
         arg_max(
-            if(c.price_source = 'quote', [c.bid, c.ask], [c.settlement]), c.as_of
+            if(c.price_source = 'quote', hash(c.bid, c.ask), hash(c.settlement)), c.as_of
         ) as price
     from features.chain_v1 as c
     join meta.markets as m using (market)
@@ -23,7 +24,7 @@ prices as (
     union all
     select
         market, session_date, 'futures', null, null, hash(contract),
-        arg_max([close, volume], as_of)
+        arg_max(hash(close, volume), as_of)
     from features.futures_v1
     where close is not null
     group by all
