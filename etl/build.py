@@ -114,7 +114,7 @@ def _opened(lake: Lake, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         options = f"(storage_version '{STORAGE_VERSION}')"
         connection.execute(f"attach {engine.quoted(path)} as hydra {options}")
-        # Merging row groups at a checkpoint takes 80 MB now and then, and saves 4 % of the file.
+        # Merging row groups at a checkpoint takes 80 MB now and then, and saves 8 % of the file.
         connection.execute("set max_vacuum_tasks = 0")
         yield connection
         connection.execute("detach hydra")
