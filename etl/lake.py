@@ -270,7 +270,8 @@ class Lake:
 
     def addresses(self, paths: Sequence[Path]) -> list[str]:
         """Files of the lake as a view names them, wherever it is read from."""
-        return [f"{self.place}/{path.relative_to(self.root)}" for path in paths]
+        place = self.place
+        return [f"{place}/{path.relative_to(self.root)}" for path in paths]
 
     def bring(self, *, whole: bool = True) -> None:
         """Make ``root`` hold the newest of the lake, for a reader; on a disk it does.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -227,31 +227,33 @@ def parse(text: bytes, shape: Shape, path: object) -> Any:
         record = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} is damaged ({error}): restore it from a backup") from error
-    wrong = _wrong(record, shape, "")
+    wrong = _wrong(record, shape)
     if wrong is not None:
-        at = f"its {printable(wrong)} is" if wrong else "it holds"
+        at = f"its {printable('.'.join(reversed(wrong)))} is" if wrong else "it holds"
         raise Damaged(f"{path} is damaged ({at} no record): restore it from a backup")
     return record
 
 
-def _wrong(value: Any, shape: Shape, at: str) -> str | None:
-    """Where the first value lies that will not do; ``None`` where all do."""
-    parts: Mapping[str, tuple[Any, Shape]]
+def _wrong(value: Any, shape: Shape) -> list[str] | None:
+    """The way to the first value that will not do, from its end; ``None`` where all do."""
+    parts: Iterable[tuple[Any, Any, Shape]]
     match shape:
         case dict():
             if not isinstance(value, dict):
-                return at
+                return []
             if (every := shape.get("*")) is not None:
                 if not all(map(_is_text, value)):
-                    return at
-                parts = {key: (each, every) for key, each in value.items()}
+                    return []
+                parts = ((key, each, every) for key, each in value.items())
             else:
-                parts = {key: (value.get(key), each) for key, each in shape.items()}
+                parts = ((key, value.get(key), form) for key, form in shape.items())
         case list():
             if not isinstance(value, list):
-                return at
-            parts = {str(place): (each, shape[0]) for place, each in enumerate(value)}
+                return []
+            parts = ((place, each, shape[0]) for place, each in enumerate(value))
         case _:
-            return None if shape(value) else at
-    found = (_wrong(each, form, f"{at}.{key}".lstrip(".")) for key, (each, form) in parts.items())
-    return next((wrong for wrong in found if wrong is not None), None)
+            return None if shape(value) else []
+    for key, each, form in parts:
+        if (way := _wrong(each, form)) is not None:
+            return [*way, str(key)]
+    return None
