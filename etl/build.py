@@ -301,7 +301,7 @@ def _files(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str
     engine.create_table(connection, "meta.files", pl.DataFrame(schema=_FILE))
     for market in lake.markets():
         files = [
-            _named(lake, f"raw.{name}", lake.raw_files(name, market), known) for name in DATASETS
+            _named(lake, f"raw.{name}", lake.raw_names(name, market), known) for name in DATASETS
         ]
         derived = derived_tables(lake, market)
         files += [
@@ -312,15 +312,15 @@ def _files(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str
 
 
 def _named(
-    lake: Lake, view: str, paths: Sequence[Path], known: Mapping[str, Span] | None = None
+    lake: Lake, view: str, names: Sequence[str], known: Mapping[str, Span] | None = None
 ) -> pl.DataFrame:
     """The files of a view, one row each; a raw one of which nothing is said may hold anything."""
-    spans: Iterable[tuple[datetime | None, datetime | None]] = [(None, None)] * len(paths)
+    spans: Iterable[tuple[datetime | None, datetime | None]] = [(None, None)] * len(names)
     if known is not None:
-        spans = (known.get(str(path.relative_to(lake.root)), (NEVER, END)) for path in paths)
+        spans = (known.get(name, (NEVER, END)) for name in names)
     rows = [
-        (view, market_of(path), month_of(path), name, *span)
-        for path, name, span in zip(paths, lake.addresses(paths), spans, strict=True)
+        (view, market_of(name), month_of(name), path, *span)
+        for name, path, span in zip(names, lake.addresses(names), spans, strict=True)
     ]
     return pl.DataFrame(rows, _FILE, orient="row")
 

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from etl.errors import BadInput
+from etl import calendar_days
 from etl.market import Market, time_of_day
 
 __all__ = ["session_close_at", "sessions"]
@@ -157,11 +157,11 @@ def _days(calendar: str, first: date, last: date) -> pl.DataFrame:
     ``first_trading`` is the first calendar day whose trading counts for the session: earlier than
     ``session_date`` only where there was trading on holidays before it.
     """
-    name, listed, early = _library_days(calendar, first, last)
+    name, listed, early = calendar_days.days(calendar, first, last)
     fix = _corrections()
     days = set(listed)
     if name in fix.trade_dates_only:
-        days &= _library_days("CME_TradeDate", first, last)[1]
+        days &= calendar_days.days(calendar_days.TRADE_DATES, first, last).listed
     days = (days | fix.opened.get(name, frozenset())) - fix.closed.get(name, frozenset())
     early = {**early, **fix.early.get(name, {})}
     ordered = sorted(day for day in days if first <= day <= last)
@@ -177,31 +177,6 @@ def _days(calendar: str, first: date, last: date) -> pl.DataFrame:
             "early_close": [early.get(day) for day in ordered],
         },
         schema={"session_date": pl.Date, "first_trading": pl.Date, "early_close": _UTC},
-    )
-
-
-@lru_cache(maxsize=32)
-def _library_days(
-    calendar: str, first: date, last: date
-) -> tuple[str, frozenset[date], Mapping[date, datetime]]:
-    """A calendar's own name, its days and its early closes, as the library has them."""
-    import pandas_market_calendars as library  # takes seconds: only when sessions are asked for
-
-    try:
-        found = library.get_calendar(calendar)
-    except RuntimeError:
-        raise BadInput(
-            f"unknown session calendar {calendar!r}: give a name that"
-            " pandas_market_calendars.get_calendar_names() lists"
-        ) from None
-    span = (first.isoformat(), last.isoformat())
-    return (
-        found.name,
-        frozenset(stamp.date() for stamp in found.valid_days(*span)),
-        {
-            stamp.date(): close.to_pydatetime()
-            for stamp, close in found.special_dates("market_close", *span).items()
-        },
     )
 
 

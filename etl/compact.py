@@ -77,7 +77,7 @@ def compact(lake: Lake, now: datetime, markets: Collection[str] = ()) -> Compact
     """
     codes = [code for code in lake.markets() if not markets or code in markets]
     chosen, waiting = _chosen(lake, now, codes)
-    names = [landed_at(path) for paths in chosen for path in paths]
+    names = [landed_at(path.name) for paths in chosen for path in paths]
     before = (after(path.stem) for path in lake.compactions.glob("*.json"))
     at = max([stamp(now), *names, *before])
     staging = lake.staging / f"compact-{at}"
@@ -135,7 +135,7 @@ def _chosen(
 
 
 def _is_closed(path: Path, now: datetime) -> bool:
-    first = month_of(path)
+    first = month_of(str(path))
     after = date(first.year + first.month // 12, first.month % 12 + 1, 1)
     return now.date() >= after + CLOSED
 
@@ -210,7 +210,7 @@ def _superseded(lake: Lake, now: datetime, codes: Collection[str]) -> list[Path]
         old = [
             path
             for path in sorted(folder.glob("*.parquet"))
-            if path != held and landed_at(path) <= landed_at(held)
+            if path != held and landed_at(path.name) <= landed_at(held.name)
         ]
         lake.fetch([held] if old else [])
         if old and fingerprint(held)["sha256"] != file["sha256"]:

@@ -165,8 +165,7 @@ def _up_to(most: int, tasks: Iterator[Task]) -> Iterator[Task]:
 def current_at(lake: Lake, market: Market) -> datetime | None:
     """The instant of the market's last run; ``None`` where raw files or code are newer."""
     state = lake.state(market.code)
-    landed = [path for name in DATASETS for path in lake.raw_files(name, market.code)]
-    names = sorted(str(path.relative_to(lake.root)) for path in landed)
+    names = sorted(path for name in DATASETS for path in lake.raw_names(name, market.code))
     if state.get("code") != _code_hash(market) or state.get("files") != names:
         return None
     if state.get("failed"):
@@ -192,10 +191,7 @@ def _code_hash(market: Market) -> str:
 
 def _plan(lake: Lake, market: Market, now: datetime) -> _Plan:
     """The sessions that are to be derived, as tasks, and what is known once they are."""
-    files = {
-        dataset: [str(path.relative_to(lake.root)) for path in lake.raw_files(dataset, market.code)]
-        for dataset in DATASETS
-    }
+    files = {dataset: lake.raw_names(dataset, market.code) for dataset in DATASETS}
     names = {name for paths in files.values() for name in paths}
     code = _code_hash(market)
     months = Months(lake, market.code)
@@ -242,7 +238,7 @@ def _affected(
         run = pl.DataFrame({"last_known_at": [last_known_at], "known_at": [now]})
         engine.create_table(connection, "derive.run", run)
         priced = [paths for name, paths in spans.items() if not name.endswith("definition")]
-        months = sorted({month_of(Path(name)) for paths in priced for name in paths})
+        months = sorted({month_of(name) for paths in priced for name in paths})
         table = pl.DataFrame({"first_day": months}, schema={"first_day": pl.Date})
         engine.create_table(connection, "derive.months", table)
         first = lake.first_day(market.code) or now.date()
@@ -282,7 +278,7 @@ def _rows(spans: Mapping[str, Mapping[str, Span]]) -> Counter[date]:
     rows: Counter[date] = Counter()
     for dataset in ("option_quote", "option_stat"):
         for name, span in spans[dataset].items():
-            rows[month_of(Path(name))] += span.rows
+            rows[month_of(name)] += span.rows
     return rows
 
 

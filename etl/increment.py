@@ -101,8 +101,9 @@ def _code() -> str:
     """One hash of all that decides what a database holds, beside the lake's files."""
     digest = hashlib.sha256(duckdb.__version__.encode())
     here = Path(__file__).parent
-    for folder, pattern in ((sqlfiles.root(), "*.sql"), (here, "*.py"), (here, "*.toml")):
-        for path in sorted(folder.rglob(pattern)):
+    kinds = [(sqlfiles.root(), "sql"), *((here, kind) for kind in ("py", "toml", "json"))]
+    for folder, kind in kinds:
+        for path in sorted(folder.rglob(f"*.{kind}")):
             digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -279,7 +280,7 @@ def _since(lake: Lake, record: Mapping[str, Any], shifted: set[str]) -> dict[str
     merged = lake.merged()
     found = {}
     for market, then in record["inputs"]["markets"].items():
-        paths = [str(path.relative_to(lake.root)) for path in lake.raw_files(market=market)]
+        paths = lake.raw_names(market=market)
         raw, seen = (
             {one for path in each for one in merged.get(path, {}).get("landed", [path])}
             for each in (paths, then["files"])

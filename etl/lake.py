@@ -36,6 +36,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from glob import glob
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -170,19 +171,23 @@ class Lake:
         return self.raw / f"dataset={dataset}/market={market}/year={year}/month={month:02d}"
 
     def raw_files(self, dataset: str = "*", market: str = "*") -> list[Path]:
-        """The files that hold every landed row of a dataset and market, in a stable order.
+        """The files that hold every landed row of a dataset and market, in a stable order."""
+        return [self.root / name for name in self.raw_names(dataset, market)]
+
+    def raw_names(self, dataset: str = "*", market: str = "*") -> list[str]:
+        """The paths of these files below the lake, as the records have them.
 
         A merged file takes the place of all that had landed in its folder before: at the moment
         at which it appears, and with nothing else that has to change with it.
         """
-        paths = self.raw.glob(f"dataset={dataset}/market={market}/year=*/month=*/*.parquet")
-        found = sorted(paths)
-        merged = {path.parent: path for path in found if path.name.startswith(MERGED)}  # the newest
+        pattern = f"raw/dataset={dataset}/market={market}/year=*/month=*/*.parquet"
+        found = sorted(glob(pattern, root_dir=self.root))
+        parts = [(name, *name.rpartition("/")[::2]) for name in found]
+        newest = {folder: file for _, folder, file in parts if file.startswith(MERGED)}
         return [
-            path
-            for path in found
-            if (newest := merged.get(path.parent)) in (None, path)
-            or landed_at(path) > landed_at(newest)
+            name
+            for name, folder, file in parts
+            if (held := newest.get(folder)) in (None, file) or landed_at(file) > landed_at(held)
         ]
 
     def below(self, folder: Path) -> list[str]:
@@ -196,13 +201,13 @@ class Lake:
 
     def markets(self) -> list[str]:
         """Markets for which anything has landed."""
-        found = self.raw.glob("dataset=*/market=*")
-        return sorted({path.name.removeprefix("market=") for path in found})
+        found = glob("dataset=*/market=*", root_dir=self.raw)
+        return sorted({path.rpartition("market=")[2] for path in found})
 
     def first_day(self, market: str) -> date | None:
         """First day of the earliest month for which anything of the market has landed."""
-        months = self.raw.glob(f"dataset=*/market={market}/year=*/month=*")
-        return min(map(_month, months), default=None)
+        folders = glob(f"dataset=*/market={market}/year=*/month=*/", root_dir=self.raw)
+        return min(map(month_of, folders), default=None)
 
     def each_batch(self, batches: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
         """The record of every committed batch, or of these, oldest first, one at a time."""
@@ -268,10 +273,10 @@ class Lake:
         """
         return re.sub(r"([\[*?])", r"[\1]", str(self.root.resolve()))
 
-    def addresses(self, paths: Sequence[Path]) -> list[str]:
-        """Files of the lake as a view names them, wherever it is read from."""
+    def addresses(self, names: Sequence[str]) -> list[str]:
+        """Files of the lake, by their paths below it, as a view names them to whoever reads it."""
         place = self.place
-        return [f"{place}/{path.relative_to(self.root)}" for path in paths]
+        return [f"{place}/{name}" for name in names]
 
     def bring(self, *, whole: bool = True) -> None:
         """Make ``root`` hold the newest of the lake, for a reader; on a disk it does.
@@ -509,23 +514,19 @@ def after(name: str) -> str:
     return stamp(datetime.strptime(name, "%Y%m%dT%H%M%S%f%z") + timedelta(microseconds=1))
 
 
-def landed_at(path: Path) -> str:
-    """The stamp in a raw file's name: none of its rows landed later."""
-    return path.name.removeprefix(MERGED).partition("-")[0]
+def landed_at(file: str) -> str:
+    """The stamp in the name of a raw file: none of its rows landed later."""
+    return file.removeprefix(MERGED).partition("-")[0]
 
 
-def market_of(path: Path) -> str:
+def market_of(path: str) -> str:
     """The market in whose folder a file lies."""
-    return path.parts[-4].removeprefix("market=")
+    return path.split("/")[-4].removeprefix("market=")
 
 
-def month_of(path: Path) -> date:
+def month_of(path: str) -> date:
     """The first day of the month in whose folder a file lies."""
-    return _month(path.parent)
-
-
-def _month(folder: Path) -> date:
-    year, month = (part.split("=")[1] for part in folder.parts[-2:])
+    year, month = (part.partition("=")[2] for part in path.split("/")[-3:-1])
     return date(int(year), int(month), 1)
 
 

@@ -115,15 +115,15 @@ class RemoteLake(Lake):
     def place(self) -> str:
         return self.name
 
-    def addresses(self, paths: Sequence[Path]) -> list[str]:
+    def addresses(self, names: Sequence[str]) -> list[str]:
         (writer,) = self._writer
         of = self._by_mark(writer.base)
         keys = []
-        for place in paths:
-            path = place.relative_to(self.root).as_posix()
-            entry = _stored(path, place, writer.base, of)
+        for name in names:
+            place = self.root / name
+            entry = _stored(name, place, writer.base, of)
             if entry is None:  # it is going to be put
-                keys.append(manifest.key_of(path, fingerprint(place)["sha256"], writer.run))
+                keys.append(manifest.key_of(name, fingerprint(place)["sha256"], writer.run))
             else:
                 keys.append(entry.key)
         return [f"{self.name}/{key}" for key in keys]

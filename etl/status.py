@@ -12,7 +12,7 @@ from typing import Any
 
 from etl import show, sqlfiles
 from etl.export import open_database
-from etl.lake import Lake
+from etl.lake import Lake, market_of
 from etl.market import Market
 
 __all__ = ["MARKET", "THICKNESS", "Landed", "Status", "by_month", "configured", "look", "thickness"]
@@ -154,10 +154,10 @@ def _landed(lake: Lake) -> dict[str, Landed]:
             landed.rows += file["rows"]
             landed.at = datetime.fromisoformat(record["ingested_at"])
             landed.sources.add(record["source"])
-    for path in lake.raw_files():
-        landed = found[path.parts[-4].removeprefix("market=")]
+    for name in lake.raw_names():
+        landed = found[market_of(name)]
         landed.files += 1
-        landed.bytes += path.stat().st_size
+        landed.bytes += os.path.getsize(f"{lake.root}/{name}")
     return dict(found)
 
 
@@ -165,7 +165,7 @@ def _derived_bytes(lake: Lake) -> int:
     total = 0
     for name in lake.below(lake.derived):
         with suppress(FileNotFoundError):  # a run took it away in the meantime
-            total += os.path.getsize(lake.root / name)
+            total += os.path.getsize(f"{lake.root}/{name}")
     return total
 
 

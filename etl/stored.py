@@ -10,10 +10,13 @@ those files, so that they stay for its readers until ``KEPT`` later.
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from glob import glob
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -53,18 +56,18 @@ def stage(lake: Lake, folder: str, month: Month, rows: pl.DataFrame) -> Staged:
     return Staged(month, path, write_rows(lake.root / path, rows))
 
 
-def derived_tables(lake: Lake, market: str = "*") -> defaultdict[str, list[Path]]:
-    """Table → its months in force, of all markets or of one, in a stable order."""
-    found: defaultdict[str, list[Path]] = defaultdict(list)
+def derived_tables(lake: Lake, market: str = "*") -> defaultdict[str, list[str]]:
+    """Table → its months in force by path below the lake, of all markets or one, in order."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
     for record in sorted(lake.state_record(market).parent.glob(f"{market}.json")):
         for path in sorted(lake.state(record.stem).get("tables", ())):
-            found[path.split("/")[1].removeprefix("table=")].append(lake.root / path)
+            found[path.split("/")[1].removeprefix("table=")].append(path)
     return found
 
 
 def derived_files(lake: Lake, table: str) -> list[Path]:
     """The months in force of a derived table, all markets, in a stable order."""
-    return derived_tables(lake)[table]
+    return [lake.root / path for path in derived_tables(lake)[table]]
 
 
 class Months:
@@ -135,9 +138,9 @@ class Months:
             staged: self._lake.root / folder / self._files[folder][0]
             for folder, staged in sorted(self._staged.items())
         }
-        stored = self._lake.derived.glob(f"table=*/market={self._market}/year=*/month=*/*.parquet")
-        names = (str(path.relative_to(self._lake.root)) for path in sorted(stored))
-        gone = [name for name in names if name not in tables and name not in superseded]
+        pattern = f"derived/table=*/market={self._market}/year=*/month=*/*.parquet"
+        stored = sorted(glob(pattern, root_dir=self._lake.root))
+        gone = [name for name in stored if name not in tables and name not in superseded]
         for number, name in enumerate(gone):
             moves[self._lake.root / name] = self._staging / "gone" / str(number)
         record = self._staging / "state.json"
@@ -160,8 +163,9 @@ class Months:
         return now - at <= KEPT or (built_at is not None and at >= built_at)
 
     def _is_there(self, path: str, about: dict[str, Any]) -> bool:
-        place = self._lake.root / path
-        return place.exists() and place.stat().st_size == about["bytes"]
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return bool(os.path.getsize(f"{self._lake.root}/{path}") == about["bytes"])
+        return False
 
     def _in_force(self) -> dict[str, dict[str, Any]]:
         """Path below the lake → size, hash and rows of each file."""

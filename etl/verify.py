@@ -268,8 +268,9 @@ def _against(
     lake: Lake, folder: Path, expected: Mapping[str, Any], foreign: str, thorough: bool
 ) -> Iterator[Wrong]:
     """Compare the Parquet files of a folder with their records."""
+    root = str(lake.root)
     for path, about in sorted(expected.items()):
-        place = os.path.join(lake.root, path)
+        place = f"{root}/{path}"
         if reason := _difference(place, about, thorough and lake.has(Path(place))):
             yield Wrong(path, reason)
     there = (path for path in lake.below(folder) if path.endswith(".parquet"))

@@ -47,7 +47,7 @@ def read(path: Path) -> Span:
     try:
         about = pq.read_metadata(path)
     except (OSError, pa.ArrowException):
-        month = datetime.combine(month_of(path), time(0), UTC)
+        month = datetime.combine(month_of(str(path)), time(0), UTC)
         return Span(month, month, LATEST, 0)
     first, last = _bounds(about, "available_at")
     return Span(first, last, _bounds(about, "expiration")[1], about.num_rows)

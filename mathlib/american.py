@@ -37,8 +37,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from mathlib import black76
 from mathlib._arrays import (
@@ -126,9 +126,9 @@ def _solve_boundary(rate_time: FloatArray, variance: FloatArray, shares: FloatAr
         square[:, :-1] = y * y * time
         inner_y = np.sqrt(np.maximum(np.tensordot(square, to_inner, (1, 2)), 0.0))
         z = (inner_y - y[..., None] * nodes[:-1, None]) / (nodes[:-1, None] * np.sqrt(1.0 - inner))
-        ends = special.ndtr(-y - 0.5 * sd), special.ndtr(-y + 0.5 * sd)
-        numerator = ends[0] + np.sum(growth * special.ndtr(z - 0.5 * sd_inner), axis=-1)
-        denominator = ends[1] + np.sum(growth * special.ndtr(z + 0.5 * sd_inner), axis=-1)
+        ends = scipy.special.ndtr(-y - 0.5 * sd), scipy.special.ndtr(-y + 0.5 * sd)
+        numerator = ends[0] + np.sum(growth * scipy.special.ndtr(z - 0.5 * sd_inner), axis=-1)
+        denominator = ends[1] + np.sum(growth * scipy.special.ndtr(z + 0.5 * sd_inner), axis=-1)
         y = np.log(denominator / numerator) / sd
     square[:, :-1] = y * y * time
     to_shares = _lagrange(nodes, np.sqrt(shares))
@@ -155,7 +155,7 @@ def _put_premiums(
     z = (d + boundary[:, None, :-1]) / root
     half = 0.5 * stdev * root
     # N(-d2) - F/K N(-d1), a strip of the payoff below the boundary.
-    strip = special.ndtr(half - z) - np.exp(stdev * d) * special.ndtr(-half - z)
+    strip = scipy.special.ndtr(half - z) - np.exp(stdev * d) * scipy.special.ndtr(-half - z)
     strip *= np.exp(-rate_time * (1.0 - left)) * weights
     return rate_time[..., 0] * strip.sum(axis=-1), now
 
@@ -263,7 +263,7 @@ def _put_premium_rows(
     growth += np.einsum("bcn,bn,cn->n", near, wj, dk) * share_by_stdev
 
     d2 = x / stdev - 0.5 * stdev
-    european = special.ndtr(-d2) - np.exp(x) * special.ndtr(-d2 - stdev)
+    european = scipy.special.ndtr(-d2) - np.exp(x) * scipy.special.ndtr(-d2 - stdev)
     # Held or not, the right is worth at least the step from the European price to exercise.
     step = -np.expm1(x) - np.exp(-rate_time) * european
     slope = np.where(step > 0.0, -_vega(x, stdev, rate_time), 0.0)

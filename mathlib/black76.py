@@ -28,12 +28,12 @@ References
 from __future__ import annotations
 
 from enum import IntEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from mathlib._arrays import BoolArray, FloatArray, StatusArray, as_bool, as_float, in_blocks
 
@@ -112,7 +112,7 @@ def _log_ratio(low: FloatArray, gap: FloatArray) -> FloatArray:
 
 def _mills(x: FloatArray) -> FloatArray:
     """Mills' ratio ``N(-x)/n(x)``."""
-    return np.asarray(_SQRT_HALF_PI * special.erfcx(_SQRT_HALF * x))
+    return np.asarray(_SQRT_HALF_PI * scipy.special.erfcx(_SQRT_HALF * x))
 
 
 def _mills_gap(h: FloatArray, t: FloatArray) -> FloatArray:
@@ -339,6 +339,11 @@ def price(
 # --------------------------------------------------------------------------------- implied vol
 
 
+_GUESS_KNOTS = 2048
+_GUESS_END = 6.6
+
+
+@cache
 def _guess_table() -> FloatArray:
     """The inverse of the normal model and its lognormal corrections on a uniform grid.
 
@@ -366,7 +371,7 @@ def _guess_table() -> FloatArray:
         series = np.ones(far.size)
         for i in range(8, 0, -1):
             series = 1.0 - (n + 2 * i - 1) * (n + 2 * i) / (2.0 * i) / h[far] ** 2 * series
-        values[far] = series * special.factorial(n) * (-1.0) ** n / h[far] ** (n + 1)
+        values[far] = series * scipy.special.factorial(n) * (-1.0) ** n / h[far] ** (n + 1)
     _, m1, m2, m3, _, m5 = derivatives
     # First and second derivative of the first term in ln s at fixed k.
     slope, bend = -1.0 / m1, -h * m2 / m1**2
@@ -381,11 +386,6 @@ def _guess_table() -> FloatArray:
     return np.stack([np.interp(grid, knots, column) for column in columns])
 
 
-_GUESS_KNOTS = 2048
-_GUESS_END = 6.6
-_GUESS = _guess_table()
-
-
 def _first_guess(k: FloatArray, c: FloatArray, complement: FloatArray) -> FloatArray:
     """Total standard deviation to within a few per cent.
 
@@ -398,7 +398,8 @@ def _first_guess(k: FloatArray, c: FloatArray, complement: FloatArray) -> FloatA
     left = np.minimum(position.astype(np.intp), _GUESS_KNOTS - 2)
     share = position - left
     normal, alpha, beta = (
-        column.take(left) * (1.0 - share) + column.take(left + 1) * share for column in _GUESS
+        column.take(left) * (1.0 - share) + column.take(left + 1) * share
+        for column in _guess_table()
     )
     guess: FloatArray = (k + _SQRT_2PI * normal_price) * normal
     t2 = 0.25 * guess * guess
@@ -406,8 +407,8 @@ def _first_guess(k: FloatArray, c: FloatArray, complement: FloatArray) -> FloatA
     high = c > 0.5
     if high.any():
         kh = k[high]
-        chord = 1.0 + special.erfcx(np.sqrt(kh))  # 2 (1 - c(sqrt(2k)))
-        d1 = -special.ndtri(complement[high] / chord)
+        chord = 1.0 + scipy.special.erfcx(np.sqrt(kh))  # 2 (1 - c(sqrt(2k)))
+        d1 = -scipy.special.ndtri(complement[high] / chord)
         guess[high] = d1 + np.sqrt(d1 * d1 + 2.0 * kh)
     return guess
 

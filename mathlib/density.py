@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
 
 from mathlib.svi import durrleman_g, total_variance, total_variance_derivatives
 
@@ -119,8 +119,8 @@ def quantile(
     with np.errstate(all="ignore"):
         level = np.where((level > 0.0) & (level < 1.0), level, np.nan)
         deviation = np.sqrt(total_variance(0.0, *raw))
-        function = _normal_score(ndtri(level), raw)
-        low, high = _bracket(function, ndtri(level) * deviation, 0.25 * deviation)
+        function = _normal_score(scipy.special.ndtri(level), raw)
+        low, high = _bracket(function, scipy.special.ndtri(level) * deviation, 0.25 * deviation)
         k = _increasing_root(function, low, high)
         out = np.where(forwards > 0.0, forwards, np.nan) * np.exp(k)
     return np.asarray(out.reshape(values[0].shape), dtype=np.float64)
@@ -208,7 +208,7 @@ def log_distribution(
         root = np.sqrt(np.where(w > 0.0, w, np.nan))
         d = -k_ / root - 0.5 * root
         skew = np.exp(-0.5 * d * d) / _SQRT_TWO_PI * w1 / (2.0 * root)
-        return ndtr(-d) + skew, ndtr(d) - skew
+        return scipy.special.ndtr(-d) + skew, scipy.special.ndtr(d) - skew
 
 
 def quantile_between(
@@ -216,7 +216,7 @@ def quantile_between(
 ) -> FloatArray:
     """ln(S/F) at probability `p`, known to lie in [low, high]; flat arrays of one size."""
     with np.errstate(all="ignore"):
-        return _increasing_root(_normal_score(ndtri(p), raw), low.copy(), high.copy())
+        return _increasing_root(_normal_score(scipy.special.ndtri(p), raw), low.copy(), high.copy())
 
 
 def score_root(
@@ -256,7 +256,7 @@ def _normal_score(score: FloatArray, raw: list[FloatArray]) -> _Function:
     def function(k: FloatArray, at: IndexArray) -> tuple[FloatArray, FloatArray]:
         slices = [x[at] for x in raw]
         below, above = log_distribution(k, *slices)
-        x = np.where(below < 0.5, ndtri(below), -ndtri(above))
+        x = np.where(below < 0.5, scipy.special.ndtri(below), -scipy.special.ndtri(above))
         slope = log_density(k, *slices) * _SQRT_TWO_PI * np.exp(0.5 * x * x)
         return x - score[at], slope
 

@@ -17,8 +17,8 @@ References
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from mathlib.density import score_root, variance_score_root
 from mathlib.svi import total_variance, total_variance_derivatives
@@ -312,7 +312,9 @@ def constant_maturity_delta(
 def _score(size: FloatArray, call: NDArray[np.bool_]) -> FloatArray:
     """Return -d1 of a call with N(d1) = size, or a put with N(-d1) = size."""
     inside = np.where((size > 0.0) & (size < 1.0), size, np.nan)
-    return np.asarray(np.where(call, -ndtri(inside), ndtri(inside)), dtype=np.float64)
+    return np.asarray(
+        np.where(call, -scipy.special.ndtri(inside), scipy.special.ndtri(inside)), dtype=np.float64
+    )
 
 
 def _shares(t: FloatArray, near: FloatArray, far: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
+from etl import calendar_days
 from etl.calendars import session_close_at, sessions
 from etl.errors import BadInput
 from etl.market import Market, market, markets
@@ -278,7 +279,35 @@ def test_a_calendar_that_the_library_has_not_is_refused_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_slow_library_is_not_imported_until_needed() -> None:
-    code = "import sys, etl.calendars; print('pandas_market_calendars' in sys.modules)"
+@pytest.mark.parametrize("calendar", sorted(calendar_days.kept()))
+def test_what_is_kept_of_a_calendar_is_what_the_library_has(calendar: str) -> None:
+    whole = date(calendar_days.KEPT_FROM, 1, 1), date(calendar_days.KEPT_UNTIL, 12, 31)
+    for first, last in (whole, (START, END), (date(2024, 3, 29), date(2024, 7, 3))):
+        assert calendar_days.days(calendar, first, last) == calendar_days.worked_out(
+            calendar, first, last
+        ), "python -m etl.calendar_days > etl/calendar_days.json"
+
+
+def test_of_other_years_and_other_calendars_the_library_is_asked() -> None:
+    before = date(calendar_days.KEPT_FROM - 2, 5, 31), date(calendar_days.KEPT_FROM, 1, 3)
+    found = calendar_days.days("CMEGlobex_Lean_Hog", *before)
+    assert found == calendar_days.worked_out("CMEGlobex_Lean_Hog", *before)
+    assert date(2004, 5, 31) not in found.listed
+    assert date(2004, 6, 1) in found.listed
+    assert "NYSE" not in calendar_days.kept()
+    days = sessions(replace(market("HE"), calendar="NYSE"), date(2024, 12, 23), date(2024, 12, 27))
+    assert days["session_date"].dt.day().to_list() == [23, 24, 26, 27]
+
+
+def test_of_the_markets_of_the_project_the_slow_library_is_not_imported() -> None:
+    code = (
+        "import sys; from datetime import date; from etl.calendars import sessions;"
+        "from etl.market import markets;"
+        "print(*(sessions(m, date(2010, 1, 1), date(2026, 12, 31)).height for m in"
+        " markets().values()), 'pandas_market_calendars' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    *counts, is_imported = done.stdout.split()
+    assert is_imported == "False"
+    assert len(counts) == len(markets())
+    assert all(4200 < int(count) < 4300 for count in counts)

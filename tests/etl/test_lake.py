@@ -103,7 +103,7 @@ def test_what_landed_is_found_by_dataset_and_market(lake: Lake) -> None:
         folder.mkdir(parents=True)
         (folder / "b-0.parquet").touch()
     assert lake.markets() == ["HE", "ZO"]
-    assert [month_of(path) for path in lake.raw_files("cot", "HE")] == [
+    assert [month_of(path) for path in lake.raw_names("cot", "HE")] == [
         date(2024, 12, 1),
         date(2025, 1, 1),
     ]

@@ -11,8 +11,8 @@ from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 __all__ = ["normal", "uniform"]
 
@@ -37,7 +37,7 @@ def uniform(*keys: Key) -> Floats:
 
 def normal(*keys: Key) -> Floats:
     """Return standard normals, one for each element of the broadcast keys."""
-    drawn: Floats = ndtri(uniform(*keys))
+    drawn: Floats = scipy.special.ndtri(uniform(*keys))
     return drawn
 
 
