@@ -785,7 +785,7 @@ def _build(obj: dict[str, Any]) -> None:
     from etl import cot_releases, release, terminal, verify
     from etl.build import build as build_database
 
-    verify.refuse_wrong(obj["lake"], derived=True)
+    verify.refuse_wrong(obj["lake"], raw=False, derived=True)  # a writer looks at raw ones first
     with terminal.working(f"building {obj['lake'].database}", quiet=obj["quiet"]):
         build_database(obj["lake"], obj["markets"](), obj["now"])
     logger.info(f"built {obj['lake'].database}")

@@ -70,15 +70,15 @@ def verify(lake: Lake) -> tuple[int, list[Wrong]]:
     return count, [*lost, *found]
 
 
-def refuse_wrong(lake: Lake, *, derived: bool = False) -> None:
-    """Look at the names and sizes of all raw files, and the derived ones if asked.
+def refuse_wrong(lake: Lake, *, raw: bool = True, derived: bool = False) -> None:
+    """Look at the names and sizes of all raw files, of the derived ones, or of both.
 
     Raises
     ------
     LakeError
         A file is gone, has another size than recorded, or is one that nothing brought.
     """
-    wrong = list(_raw(lake, thorough=False))
+    wrong = list(_raw(lake, thorough=False)) if raw else []
     if derived:
         wrong += _derived(lake, thorough=False)
     if wrong:
@@ -142,11 +142,12 @@ def set_aside(lake: Lake) -> list[str]:
 
     It is back when it stands in its place again, or when its payload has landed again.
     """
-    landed = list(_landed(lake))
+    reasons = sorted((lake.root / _SET_ASIDE).rglob("*.json"))
+    landed = list(_landed(lake)) if reasons else []
     by_path = {file["path"]: batch for batch, file in landed}
     merged = lake.merged()
     lines = []
-    for path in sorted((lake.root / _SET_ASIDE).rglob("*.json")):
+    for path in reasons:
         record = records.read(path, records.REASON)
         if record.get("batch_id") is None or (lake.root / record["path"]).exists():
             continue
