@@ -93,7 +93,9 @@ def run(
             shown.limit(part)
             for days, check in sorted(bounded, key=itemgetter(0)):
                 shown.show_all(days)
-                found[check.name].append(_within(_findings(connection, check), part))
+                found_here = _within(_findings(connection, check), part)
+                if not found_here.is_empty():  # empty ones of all years take memory, too
+                    found[check.name].append(found_here)
     recorded = [_recorded(pl.concat(found[check.name]), check, now) for check in checks]
     return pl.concat([RECORDED.to_frame(), *recorded])
 

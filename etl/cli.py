@@ -15,7 +15,6 @@ from time import monotonic
 from typing import Any
 
 import click
-from loguru import logger
 
 from etl import completion, settings, show
 from etl.engines import ENGINES
@@ -68,6 +67,19 @@ class Hydra(click.Group):
             click.echo(f"hydra: {type(error).__name__}: {reason}; --debug shows where", err=True)
             _ended(ctx, HydraError.exit_code, f"{type(error).__name__}: {reason}")
             ctx.exit(HydraError.exit_code)
+
+
+def _say(line: str) -> None:
+    """Log a line for a person; ``hydra --help`` waits for no log."""
+    from loguru import logger
+
+    logger.info(line)
+
+
+def _warn(line: str) -> None:
+    from loguru import logger
+
+    logger.warning(line)
 
 
 def _ended(ctx: click.Context, exit_code: Any, error: str | None = None) -> None:
@@ -208,7 +220,7 @@ def main(
 
     now = now or datetime.now(UTC)
     run = f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    lake = lake_at(lake_path, logger.info)
+    lake = lake_at(lake_path, _say)
     logs.start(lake.root, run, ctx.invoked_subcommand or "", quiet=quiet)
     ctx.obj = {
         "lake": lake,
@@ -286,7 +298,7 @@ def _writing(obj: dict[str, Any]) -> Iterator[None]:
 
     with obj["lake"].writing(obj["now"]), verify.guarded(obj["lake"]):
         for line in verify.set_aside(obj["lake"]):
-            logger.warning(line)
+            _warn(line)
         yield
 
 
@@ -423,7 +435,7 @@ def daily(
         if other := sorted({*cot_kinds} - {"disaggregated"}):
             raise BadInput(f"the sample vendor has no {other[0]} COT report: leave --cot out")
         chosen = _sampled(chosen)
-        logger.info(_SAMPLE_NOTE)
+        _say(_SAMPLE_NOTE)
     wanted = {market.code: jobs.recent(market, days or 5, now) for market in chosen}
     if paid["dry_run"]:
         if source == "sample":
@@ -454,11 +466,11 @@ def daily(
         _export_daily(lake)
         _report(obj, lake.report, None)
     else:
-        logger.info(f"nothing new: {lake.database}, exports and report stay as they are")
+        _say(f"nothing new: {lake.database}, exports and report stay as they are")
         click.echo(f"report: {lake.report}")
     _summary(obj)
     if "error" in findings["severity"]:
-        logger.warning("the checks found errors: hydra check lists them")
+        _warn("the checks found errors: hydra check lists them")
     if failed:
         raise failed
 
@@ -500,8 +512,8 @@ def backfill(
         return
     with _writing(obj):
         _download(obj, chosen, wanted, by_month=True, **paid)
-        jobs.land_reports(lake, chosen, now, logger.info, start.year, cot_kinds)
-    logger.info("next: hydra derive && hydra build")
+        jobs.land_reports(lake, chosen, now, _say, start.year, cot_kinds)
+    _say("next: hydra derive && hydra build")
 
 
 def _midnight(day: date) -> datetime:
@@ -523,7 +535,7 @@ def _asker() -> Any:
             "no Databento key: set DATABENTO_API_KEY, or store it with keyring set hydra-lake "
             "databento; hydra daily --source sample needs none"
         )
-    return databento.connect(key, logger.warning)
+    return databento.connect(key, _warn)
 
 
 def _download(
@@ -543,9 +555,9 @@ def _download(
     ask = _asker()
     plan = downloads.plan(obj["lake"], wanted, chosen, ask, quotes)
     for note in plan.notes:
-        logger.warning(note)
+        _warn(note)
     if not plan.priced:
-        logger.info("Databento has nothing that the lake lacks")
+        _say("Databento has nothing that the lake lacks")
         return
     if dry_run or not obj["quiet"]:
         show.show(plan.HEADER, plan.rows(), stderr=not dry_run)
@@ -556,7 +568,7 @@ def _download(
     number = len(plan.steps(by_month))
     done: list[downloads.Step] = []
     with terminal.Progress(number, quiet=obj["quiet"] or not by_month) as progress:
-        report = progress.at if by_month else logger.info
+        report = progress.at if by_month else _say
         for step in downloads.land_plan(
             obj["lake"], plan, by_code, ask, obj["now"], report, by_month=by_month, keep=keep
         ):
@@ -564,7 +576,7 @@ def _download(
             if by_month:
                 obj["lake"].publish()
             progress.step(step.line())
-    logger.info(downloads.summary(done))
+    _say(downloads.summary(done))
 
 
 def _sampled(chosen: list[Any]) -> list[Any]:
@@ -602,7 +614,7 @@ def _land(obj: dict[str, Any], job: Callable[[], Any]) -> None:
                 click.echo(result.line())
     if failed:
         sys.exit(_FAILED)
-    logger.info("next: hydra derive && hydra build")
+    _say("next: hydra derive && hydra build")
 
 
 @land.command("dbn")
@@ -714,7 +726,7 @@ def roots(obj: dict[str, Any], code: str, day: date | None, max_cost: float) -> 
     (market,) = _chosen(obj, (code,))
     midnight = _midnight(day or (obj["now"] - timedelta(days=2)).date())
     found, usd = downloads.find_roots(market, midnight, _asker(), max_cost)
-    logger.info(f"definitions of {midnight:%Y-%m-%d}: USD {usd:.2f}")
+    _say(f"definitions of {midnight:%Y-%m-%d}: USD {usd:.2f}")
     for root in found:
         click.echo(f"{root.parent}: {root.contracts:,} options on {market.futures_root} futures")
     if found:
@@ -755,7 +767,7 @@ def _derive(
         engines.opened(engine, scheduler) as on,
     ):
         for done in derive_markets(lake, markets, obj["now"], _told(at), on):
-            logger.info(f"{done.market}: {done.sessions} sessions derived, {done.rows:,} rows")
+            _say(f"{done.market}: {done.sessions} sessions derived, {done.rows:,} rows")
 
 
 def _told(at: Callable[[str], None]) -> Callable[[str], None]:
@@ -763,7 +775,7 @@ def _told(at: Callable[[str], None]) -> Callable[[str], None]:
 
     def tell(line: str) -> None:
         at(line)
-        logger.info(line)
+        _say(line)
 
     return tell
 
@@ -788,11 +800,11 @@ def _build(obj: dict[str, Any]) -> None:
     verify.refuse_wrong(obj["lake"], raw=False, derived=True)  # a writer looks at raw ones first
     with terminal.working(f"building {obj['lake'].database}", quiet=obj["quiet"]):
         build_database(obj["lake"], obj["markets"](), obj["now"])
-    logger.info(f"built {obj['lake'].database}")
+    _say(f"built {obj['lake'].database}")
     today = obj["now"].date()
     for line in [*release.outdated(today), cot_releases.runs_out(today)]:
         if line:
-            logger.warning(line)
+            _warn(line)
 
 
 @main.command()
@@ -824,7 +836,7 @@ def check(obj: dict[str, Any], strict: bool, file_format: str, repair: bool) -> 
         with lake.held(whole=False), lake.writing(now):
             checks.keep(lake, results, now)
     except (LakeBusy, LakeError) as error:  # to look needs no lock, and no right to write
-        logger.warning(f"not kept in quality.checks: {error}")
+        _warn(f"not kept in quality.checks: {error}")
     findings = checks.findings(results)
     if file_format == "table":
         _tell_findings(findings)
@@ -853,9 +865,9 @@ def _repair(obj: dict[str, Any]) -> None:
     if swept:
         click.echo(f"removed {swept:,} objects that no run refers to")
     for line in missing:
-        logger.warning(line)
+        _warn(line)
     if wrong:
-        logger.info("next: hydra derive && hydra build")
+        _say("next: hydra derive && hydra build")
 
 
 def _tell_findings(findings: Any) -> None:
@@ -890,7 +902,7 @@ def verify(obj: dict[str, Any], file_format: str) -> None:
         for found in wrong:
             click.echo(found.line())
     for line in set_aside(obj["lake"]):
-        logger.warning(line)
+        _warn(line)
     if wrong:
         sys.exit(2)
     if file_format == "table":
@@ -919,9 +931,9 @@ def compact(obj: dict[str, Any], codes: tuple[str, ...]) -> None:
         done = merge(obj["lake"], obj["now"], codes)
     click.echo(done.line())
     for code in done.waiting:
-        logger.warning(f"{code}: not all of it is derived; what is not keeps its files")
+        _warn(f"{code}: not all of it is derived; what is not keeps its files")
     if done.months:
-        logger.info("next: hydra build")
+        _say("next: hydra build")
 
 
 @main.command()
@@ -1126,7 +1138,7 @@ def _export_daily(lake: Lake) -> None:
 
     for file_format, target in _exports(lake).items():
         export_view(lake.database, "features.daily_v1", file_format, target)
-    logger.info(f"exported features.daily_v1 to {target.parent}")
+    _say(f"exported features.daily_v1 to {target.parent}")
 
 
 @main.command("report")
@@ -1325,4 +1337,4 @@ def release_view(obj: dict[str, Any], view: str) -> None:
     drafts = release.release(view, obj["now"])
     click.echo(f"{view} is released: commit sql/features and sql/releases.toml")
     if drafts:
-        logger.warning(f"it reads drafts, which may still change: {', '.join(drafts)}")
+        _warn(f"it reads drafts, which may still change: {', '.join(drafts)}")

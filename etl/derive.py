@@ -36,7 +36,7 @@ from etl.windows import Span
 
 #: Sessions of one task and raw rows of options in its months: enough to fill mathlib's batches,
 #: few enough to bound memory; a month of more is a task of its own.
-MOST_SESSIONS, MOST_ROWS = 64, 225_000
+MOST_SESSIONS, MOST_ROWS = 42, 225_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -91,6 +91,7 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     imported = set(done.stderr.split("'")[1::2])
     heavy = {"polars", "duckdb", "numpy", "pandas", "scipy", "pyarrow", "databento", "requests"}
     assert not imported & heavy
+    assert ("loguru" in imported) == (len(words) > 1)  # a command's log has begun by then
     assert "click" in imported
 
 
