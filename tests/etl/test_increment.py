@@ -239,21 +239,50 @@ def test_the_rows_of_a_market_lie_together_in_time(two_sessions: Lake, tmp_path:
     assert {market for market, _ in found} == {"HE", "ZO"}
 
 
+def in_parts(lake: Lake, now: datetime, monkeypatch: pytest.MonkeyPatch, cuts: list[datetime]):
+    """What a build stores that goes through a market's history in parts."""
+    monkeypatch.setattr(Shown, "_years", lambda *_: pairwise([NEVER, *cuts, END]))
+    if lake.database.exists():
+        forget(lake)
+    with lake.writing(now):
+        build(lake, dict(MARKETS), now)
+    connection = engine.connect(str(lake.database), read_only=True)
+    names = [f"features.{file.name}" for file in sqlfiles.stage("build")]
+    found = {name: connection.sql(f"from {name}").pl() for name in (*names, "meta.held")}
+    connection.close()
+    return found
+
+
 def test_a_history_is_built_in_parts_as_at_once(own_lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = []
     days = [FIRST + number * DAY for number in (1, 4, 9)]
-    for cuts in ([], days):
-        monkeypatch.setattr(Shown, "_years", lambda *_, cuts=cuts: pairwise([NEVER, *cuts, END]))
-        forget(own_lake.lake)
-        with own_lake.lake.writing(own_lake.now):
-            build(own_lake.lake, own_lake.markets, own_lake.now)
-        connection = engine.connect(str(own_lake.lake.database), read_only=True)
-        names = [f"features.{file.name}" for file in sqlfiles.stage("build")]
-        built.append({name: connection.sql(f"from {name}").pl() for name in (*names, "meta.held")})
-        connection.close()
-    for name, at_once in built[0].items():
-        assert not at_once.is_empty()
-        assert_frame_equal(built[1][name], at_once, check_exact=True)  # in one order, too
+    at_once, parts = (
+        in_parts(own_lake.lake, own_lake.now, monkeypatch, cuts) for cuts in ([], days)
+    )
+    for name, frame in at_once.items():
+        assert not frame.is_empty()
+        assert_frame_equal(parts[name], frame, check_exact=True)  # in one order, too
+
+
+def test_reports_that_were_held_up_are_looked_back_on_in_parts_as_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts that begin while the CFTC is shut, as it was for seven weeks of autumn 2025."""
+    lake, now = Lake(tmp_path / "lake"), datetime(2026, 1, 20, tzinfo=UTC)
+    with lake.writing(now):
+        zips = sample.fetch_cot(2025, 2026, now, tmp_path)
+        list(jobs.land_cot(lake, {"ZO": MARKETS["ZO"]}, zips, now, "sample"))
+    shut, open_again = datetime(2025, 10, 2, tzinfo=UTC), datetime(2025, 11, 19, 20, tzinfo=UTC)
+    cuts = [shut + 10 * DAY, open_again - DAY, datetime(2026, 1, 1, tzinfo=UTC)]
+    at_once, parts = (in_parts(lake, now, monkeypatch, each) for each in ([], cuts))
+    for name, frame in at_once.items():
+        assert_frame_equal(parts[name], frame, check_exact=True)
+    meanwhile = pl.col("as_of").is_between(shut, open_again)
+    held_up = at_once["features.daily_v1"].filter(meanwhile)["cot_managed_money_net"]
+    assert held_up.len() > 30
+    assert held_up.null_count() == 0
+    assert held_up.n_unique() == 1
+    released = at_once["features.cot_v1"]["available_at"].unique().sort()
+    assert released.filter(released.is_between(shut, open_again)).is_empty()
 
 
 # --- nothing new --------------------------------------------------------------------------------
