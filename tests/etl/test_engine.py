@@ -101,7 +101,7 @@ def test_a_view_says_what_its_files_have_in_common_once(tmp_path: Path, folder: 
             columns = {k: v for k, v in raw_schema("futures_1d").items() if k != "market"}
             rows = [{"as_of": AT, "available_at": AT, "close": float(number)}]
             pl.DataFrame(rows, schema=columns).write_parquet(path)
-    files = lake.raw_files("futures_1d")
+    files = lake.raw_names("futures_1d")
     connection = engine.connect()
     try:
         engine.create_raw_views(connection, {"futures_1d": lake.addresses(files)})
