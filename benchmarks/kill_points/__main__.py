@@ -25,7 +25,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -266,16 +266,15 @@ def _preloaded() -> None:
 
 def _warm_up() -> None:
     """Do once what every command does first; nothing here may start an engine's threads."""
+    import scipy.special  # noqa: F401
+
     import etl.build
     import etl.cli
     import etl.derive
     import etl.verify  # noqa: F401
-    from etl import calendars, jobs, sqlfiles  # noqa: F401
-    from etl.market import markets
+    from etl import jobs, sqlfiles  # noqa: F401
 
     sqlfiles.features()
-    span = date(calendars._FIRST_YEAR, 1, 1), date(calendars._LAST_YEAR, 12, 31)
-    calendars._library_days(markets()["ZO"].calendar, *span)
 
 
 def _sample_files(folder: Path) -> None:

@@ -289,7 +289,8 @@ def test_of_months_without_a_drawn_session_no_chain_is_opened(
         whole = collect(opened.connection, own_lake.now)
     for table in ("chain_v1", "surface_grid_v1", "density_v1", "flow_v1", "flow_by_strike_v1"):
         files = derived_files(lake, table)
-        older = [path for path in files if month_of(path) < max(map(month_of, files))]
+        newest = max(month_of(str(path)) for path in files)
+        older = [path for path in files if month_of(str(path)) < newest]
         assert older
         for path in older:
             path.unlink()
