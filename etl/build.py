@@ -85,7 +85,7 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
         opened = partial(_opened, lake, made)
         with opened() as connection:
             _begin(connection, lake, markets, now)
-        increment = Increment(opened, lake, inputs(lake, markets), folder / "reports.duckdb")
+        increment = Increment(opened, lake, folder / "reports.duckdb")
         increment.fill()
         increment.keep("held", 0, "session_date < looked_at_from::date")
         increment.keep("sources", 100, _OLDER_SOURCE)
@@ -97,7 +97,7 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
             rows = _describe(connection, lake)
         sync_file(made)
         about = {"built_at": now.isoformat(), "rows": rows, **fingerprint(made)}
-        about["inputs"] = inputs(lake, markets)  # the same as before, not held in the meantime
+        about["inputs"] = inputs(lake, markets)
     except OSError as error:
         raise LakeError(f"cannot write {lake.database}: {error.strerror}") from error
     write_whole(record, json.dumps(about, indent=1) + "\n")

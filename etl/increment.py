@@ -57,9 +57,8 @@ def stands(lake: Lake, markets: Mapping[str, Market], now: datetime) -> bool:
     day has ended, for which a check may wait.
     """
     lake.fetch([lake.database])
-    made = inputs(lake, markets)
-    record = _usable_record(lake, made)
-    if record is None or not _is_same(made, record["inputs"]):
+    record = _usable_record(lake)
+    if record is None or not _is_same(inputs(lake, markets), record["inputs"]):
         return False
     connection = engine.connect(str(lake.database), read_only=True)
     try:
@@ -119,7 +118,6 @@ class Increment:
     Parameters
     ----------
     opened : gives a connection with the new database attached as ``hydra``, its ``meta`` committed
-    made : ``inputs`` of the new database
     reports : where the CFTC's reports are kept while the database is made, as ``Shown`` has it
 
     Attributes
@@ -129,13 +127,11 @@ class Increment:
         of them is new
     """
 
-    def __init__(
-        self, opened: engine.Opened, lake: Lake, made: Mapping[str, Any], reports: Path
-    ) -> None:
+    def __init__(self, opened: engine.Opened, lake: Lake, reports: Path) -> None:
         self._opened, self._lake, self.reports = opened, lake, reports
         self.since = self.looked_at = dict.fromkeys(lake.markets(), NEVER)
         self._going_on: set[str] = set()
-        if (record := _usable_record(lake, made)) is None:
+        if (record := _usable_record(lake)) is None:
             return
         with self._beside() as (connection, shown):
             self._attach_last(connection)
@@ -264,11 +260,11 @@ def _within(file: sqlfiles.SqlFile, spans: Mapping[str, Span]) -> str:
     )
 
 
-def _usable_record(lake: Lake, made: Mapping[str, Any]) -> dict[str, Any] | None:
+def _usable_record(lake: Lake) -> dict[str, Any] | None:
     """The record of the last database, if the one is of this code and the other is as it says."""
     try:
         record: dict[str, Any] = records.read(lake.database_record, records.BUILT)
-        if any(record["inputs"][name] != made[name] for name in ("code", "origin")):
+        if (record["inputs"]["code"], record["inputs"]["origin"]) != (_code(), lake.origin):
             return None
         return record if fingerprint(lake.database)["sha256"] == record["sha256"] else None
     except (LakeError, OSError):
