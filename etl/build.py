@@ -22,7 +22,7 @@ import polars as pl
 
 from etl import checks, engine, reach, release, sqlfiles
 from etl.errors import LakeError
-from etl.increment import Increment, inputs
+from etl.increment import Increment, code_hash, inputs
 from etl.lake import Lake, fingerprint, make_folder, market_of, month_of, sync_file, write_whole
 from etl.market import Market
 from etl.schemas import DATASETS, UTC
@@ -82,6 +82,7 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
     made, record = folder / lake.database.name, folder / lake.database_record.name
     try:
         make_folder(folder)
+        code = code_hash()  # that builds, whatever is installed in the meantime
         opened = partial(_opened, lake, made)
         with opened() as connection:
             _begin(connection, lake, markets, now)
@@ -97,7 +98,7 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
             rows = _describe(connection, lake)
         sync_file(made)
         about = {"built_at": now.isoformat(), "rows": rows, **fingerprint(made)}
-        about["inputs"] = inputs(lake, markets)
+        about["inputs"] = inputs(lake, markets) | {"code": code}
     except OSError as error:
         raise LakeError(f"cannot write {lake.database}: {error.strerror}") from error
     write_whole(record, json.dumps(about, indent=1) + "\n")

@@ -31,7 +31,7 @@ from etl.schemas import UTC as UTC_TYPE
 from etl.shown import CORRECTED, END, NEVER, Shown
 from etl.spans import Span
 
-__all__ = ["NEVER", "Increment", "inputs", "stands"]
+__all__ = ["NEVER", "Increment", "code_hash", "inputs", "stands"]
 
 #: The first row of a session is known no longer before its date.
 _BEFORE = timedelta(days=5)
@@ -43,7 +43,7 @@ _SINCE = {"market": pl.String(), "since": UTC_TYPE, "looked_at_from": UTC_TYPE}
 def inputs(lake: Lake, markets: Mapping[str, Market]) -> dict[str, Any]:
     """What a build is made of, which its record keeps for the next one to compare."""
     return {
-        "code": _code(),
+        "code": code_hash(),
         "origin": lake.origin,
         "about": _about(lake, markets),
         "markets": {m: _derivation(state) for m in lake.markets() if (state := lake.state(m))},
@@ -96,7 +96,7 @@ def _about(lake: Lake, markets: Mapping[str, Market]) -> str:
     return digest.hexdigest()
 
 
-def _code() -> str:
+def code_hash() -> str:
     """One hash of all that decides what a database holds, beside the lake's files."""
     digest = hashlib.sha256(duckdb.__version__.encode())
     here = Path(__file__).parent
@@ -264,7 +264,7 @@ def _usable_record(lake: Lake) -> dict[str, Any] | None:
     """The record of the last database, if the one is of this code and the other is as it says."""
     try:
         record: dict[str, Any] = records.read(lake.database_record, records.BUILT)
-        if (record["inputs"]["code"], record["inputs"]["origin"]) != (_code(), lake.origin):
+        if (record["inputs"]["code"], record["inputs"]["origin"]) != (code_hash(), lake.origin):
             return None
         return record if fingerprint(lake.database)["sha256"] == record["sha256"] else None
     except (LakeError, OSError):

@@ -187,7 +187,7 @@ def test_what_cannot_be_told_is_made_anew(
 
     def harm() -> None:
         if wrong == "code":
-            monkeypatch.setattr(increment, "_code", lambda: "another")
+            monkeypatch.setattr(increment, "code_hash", lambda: "another")
         if wrong == "database":
             lake.database.write_bytes(lake.database.read_bytes()[:-9])
         if wrong == "record":
