@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,9 @@ def _family(pid: int) -> list[int]:
     found, coming = [], [pid]
     while coming:
         found.append(one := coming.pop())
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
-            with suppress(OSError):  # it has ended
-                coming += map(int, task.read_text().split())
+        for task in glob(f"/proc/{one}/task/*/children"):  # none where it has ended
+            with suppress(OSError):
+                coming += map(int, Path(task).read_text().split())
     return found
 
 
