@@ -244,7 +244,8 @@ class Lake:
 
     def last_run(self) -> datetime | None:
         """The latest instant at which anything landed, was derived, built or merged."""
-        states = [self.state(path.stem) for path in self.state_record("*").parent.glob("*.json")]
+        found = self.state_record("*").parent.glob("*.json")
+        states = (self.state(path.stem) for path in found)  # one by one: they name all files
         instants = [state["known_at"] for state in states if state]
         if batch := _newest(self.batches):
             instants.append(records.read(batch, records.BATCH)["ingested_at"])
@@ -483,6 +484,11 @@ def _batch(path: Path, version: tuple[int, int, int]) -> dict[str, Any]:
     Memory holds so many of them, however many there are.
     """
     record: dict[str, Any] = records.read(path, records.BATCH)
+    if record["batch_id"] != path.stem:
+        raise LakeError(
+            f"{path}: is the record of batch {record['batch_id']}, whose name it must have: "
+            "remove the copy, or name it so"
+        )
     return record
 
 

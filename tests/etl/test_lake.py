@@ -289,6 +289,15 @@ def test_a_record_of_another_shape_is_named_with_the_place(
         lake.batch_records()
 
 
+def test_a_copy_of_a_record_is_refused(lake: Lake) -> None:
+    lake.batches.mkdir(parents=True)
+    about = {**BATCH, "batch_id": "b1", "ingested_at": NOW.isoformat()}
+    for name in ("b1.json", "b1 (copy).json"):
+        (lake.batches / name).write_text(json.dumps(about))
+    with pytest.raises(LakeError, match=r"b1 \(copy\)\.json: is the record of batch b1, .* remove"):
+        lake.batch_records()
+
+
 def test_a_damaged_state_counts_as_none(lake: Lake) -> None:
     write_whole(lake.state_record("HE"), "{")
     assert lake.state("HE") == {}
