@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,9 @@ import polars as pl
 from etl import checks, engine, reach, release, sqlfiles
 from etl.errors import LakeError
 from etl.increment import Increment, code_hash, inputs
-from etl.lake import Lake, fingerprint, make_folder, market_of, month_of, sync_file, write_whole
+from etl.lake import Lake, fingerprint, make_folder, month_of, sync_file, write_whole
 from etl.market import Market
 from etl.schemas import DATASETS, UTC
-from etl.shown import END, NEVER
-from etl.spans import Span
 from etl.stored import derived_tables
 
 #: Every DuckDB 1.x client reads this; the engine's own default would lock older ones out.
@@ -43,13 +42,16 @@ _BATCH: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "files": pl.Int64,
     "cost_usd": pl.Float64,  # NULL where nobody was paid
 }
-_COLUMN = ("batch_id", "source", "kind", "market", "column_name", "column_type")
-_FILE = {
-    **dict.fromkeys(("view_name", "market"), pl.String()),
-    "month": pl.Date(),
-    "path": pl.String(),
-    **dict.fromkeys(("known_from", "known_until"), UTC),  # NULL of what is derived
-}
+_LAYOUT = dict.fromkeys(
+    ("batch_id", "source", "kind", "market", "column_name", "column_type"), pl.String()
+)
+#: By a file's path below the lake, when its first and its last row became known, if that is said.
+_INSTANTS = ("first_available_at", "last_available_at")
+_LANDED = {"name": pl.String(), **dict.fromkeys(_INSTANTS, UTC)}
+_NAMED = {**dict.fromkeys(("view_name", "market", "name", "path"), pl.String()), "month": pl.Date()}
+
+#: Records of batches that are held at once.
+_SOME = 100
 
 #: Comments of one transaction, which holds the text of their view with all its files as often.
 _AT_ONCE = 20
@@ -131,7 +133,8 @@ def _begin(
         for schema in ("raw", "features", "quality", "meta"):
             connection.execute(f"create schema {schema}")
         _reference(connection, lake, markets, now)
-        _files(connection, lake, _landed(connection, lake))
+        _landed(connection, lake)
+        _files(connection, lake)
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str, int]:
@@ -257,73 +260,63 @@ def _versions() -> dict[str, list[str]]:
     }
 
 
-def _landed(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str, Span]:
-    """Make ``meta.batches`` and ``meta.layouts``; path → when a raw file's rows became known."""
-    batches, layouts = [], []
-    known: dict[str, Span] = {}
-    for record in lake.each_batch():
-        batches.append(
+def _landed(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Make ``meta.batches``, ``meta.layouts`` and ``temp.landed``: when raw files became known."""
+    engine.create_table(connection, "meta.batches", pl.DataFrame(schema=_BATCH))
+    engine.create_table(connection, "meta.layouts", pl.DataFrame(schema=_LAYOUT))
+    instants = ", ".join(f"{name} timestamptz" for name in _INSTANTS)
+    connection.execute(f"create temp table landed (name varchar, {instants})")
+    records = iter(lake.each_batch())
+    while some := list(islice(records, _SOME)):
+        batches = [
             {
                 **{name: record.get(name) for name in _BATCH},
                 "ingested_at": datetime.fromisoformat(record["ingested_at"]),
                 "files": len(record["files"]),
             }
-        )
-        layouts += [
+            for record in some
+        ]
+        layouts = [
             (record["batch_id"], record["source"], record["kind"], market, name, kind)
+            for record in some
             for market in sorted({file["market"] for file in record["files"]})
             for name, kind in record.get("layout", {}).items()
         ]
-        known |= _known(record)
-    for record in lake.compaction_records():
-        known |= _known(record)
-    engine.create_table(connection, "meta.batches", pl.DataFrame(batches, _BATCH))
-    engine.create_table(
-        connection,
-        "meta.layouts",
-        pl.DataFrame(layouts, dict.fromkeys(_COLUMN, pl.String), orient="row"),
-    )
-    return known
+        engine.insert(connection, "meta.batches", pl.DataFrame(batches, _BATCH))
+        engine.insert(connection, "meta.layouts", pl.DataFrame(layouts, _LAYOUT, orient="row"))
+        _know(connection, some)
+    _know(connection, lake.compaction_records())
 
 
-def _known(record: Mapping[str, Any]) -> dict[str, Span]:
-    """Path → when the first and the last row of a record's raw files became known."""
-    return {
-        file["path"]: (
-            datetime.fromisoformat(file.get("first_available_at") or NEVER.isoformat()),
-            datetime.fromisoformat(file.get("last_available_at") or END.isoformat()),
-        )
-        for file in record["files"]
-    }
-
-
-def _files(connection: duckdb.DuckDBPyConnection, lake: Lake, known: Mapping[str, Span]) -> None:
-    """Make ``meta.files``: the files of each view on what is raw and on what is derived."""
-    engine.create_table(connection, "meta.files", pl.DataFrame(schema=_FILE))
-    for market in lake.markets():
-        files = [
-            _named(lake, f"raw.{name}", lake.raw_names(name, market), known) for name in DATASETS
-        ]
-        derived = derived_tables(lake, market)
-        files += [
-            _named(lake, f"features.{file.name}", derived[file.name])
-            for file in sqlfiles.stage("derive")
-        ]
-        engine.insert(connection, "meta.files", pl.concat(files))
-
-
-def _named(
-    lake: Lake, view: str, names: Sequence[str], known: Mapping[str, Span] | None = None
-) -> pl.DataFrame:
-    """The files of a view, one row each; a raw one of which nothing is said may hold anything."""
-    spans: Iterable[tuple[datetime | None, datetime | None]] = [(None, None)] * len(names)
-    if known is not None:
-        spans = (known.get(name, (NEVER, END)) for name in names)
+def _know(connection: duckdb.DuckDBPyConnection, made: Iterable[Mapping[str, Any]]) -> None:
+    """Keep when the first and the last row of some records' raw files became known."""
     rows = [
-        (view, market_of(name), month_of(name), path, *span)
-        for name, path, span in zip(names, lake.addresses(names), spans, strict=True)
+        (file["path"], *(at and datetime.fromisoformat(at) for at in map(file.get, _INSTANTS)))
+        for record in made
+        for file in record["files"]
     ]
-    return pl.DataFrame(rows, _FILE, orient="row")
+    engine.insert(connection, "temp.landed", pl.DataFrame(rows, _LANDED, orient="row"))
+
+
+def _files(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Make ``meta.files``: the files of each view on what is raw and on what is derived.
+
+    A market's at once: memory holds no list of all.
+    """
+    select, make = sqlfiles.text("build/files.sql"), "create table meta.files as"
+    for market in lake.markets():
+        views = {f"raw.{name}": lake.raw_names(name, market) for name in DATASETS}
+        derived = derived_tables(lake, market)
+        views |= {f"features.{f.name}": derived[f.name] for f in sqlfiles.stage("derive")}
+        rows = [
+            (view, market, name, path, month_of(name))
+            for view, names in views.items()
+            for name, path in zip(names, lake.addresses(names), strict=True)
+        ]
+        connection.register("named", pl.DataFrame(rows, _NAMED, orient="row").to_arrow())
+        connection.execute(f"{make} {select}").fetchall()
+        connection.unregister("named")
+        make = "insert into meta.files"
 
 
 def _views(connection: duckdb.DuckDBPyConnection) -> None:

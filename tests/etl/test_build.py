@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from etl import build as module
 from etl import sqlfiles
 from etl.build import build
 from etl.export import open_database
+from etl.shown import END, NEVER
 
 CLI = shutil.which("duckdb", path=str(Path(sys.executable).parent))
 
@@ -173,6 +175,45 @@ def test_what_is_derived_is_shown_and_not_copied(own_lake) -> None:
     assert ("chain_v1",) not in tables
     assert count > 0
     assert first.year == 2025
+
+
+def test_it_says_when_the_rows_of_each_file_became_known(own_lake) -> None:
+    """Also of one that two records tell of; one of which nothing is said may hold any."""
+    batches = sorted(own_lake.lake.batches.glob("*.json"))
+    twice = json.loads(batches[0].read_text())
+    twice["files"].append(twice["files"][0])
+    batches[0].write_text(json.dumps(twice))
+    untold = json.loads(batches[-1].read_text())
+    for file in untold["files"]:
+        file["first_available_at"] = file["last_available_at"] = None
+    batches[-1].write_text(json.dumps(untold))
+    with own_lake.lake.writing(own_lake.now):
+        build(own_lake.lake, dict(own_lake.markets), own_lake.now)
+    connection = open_database(own_lake.lake.database)
+    try:
+        about = "select view_name, path, market, month, known_from, known_until from meta.files"
+        files = connection.sql(about).fetchall()
+        known = {
+            path: connection.sql(
+                f"select min(available_at), max(available_at) from read_parquet('{path}')"
+            ).fetchall()[0]
+            for view, path, *_ in files
+            if view.startswith("raw.")
+        }
+    finally:
+        connection.close()
+    root = own_lake.lake.root
+    untold_paths = {str(root / file["path"]) for file in untold["files"]}
+    assert len(untold_paths) < len(known)
+    assert sorted(known) == sorted(map(str, own_lake.lake.raw_files()))
+    assert len(files) == len({path for _, path, *_ in files}) > len(known)
+    for view, path, market, month, *span in files:
+        place = f"/market={market}/year={month.year}/month={month.month:02d}/"
+        assert place in path or view.startswith("features.")
+        if path in untold_paths:
+            assert span == [NEVER, END]
+        else:
+            assert span == list(known.get(path, (None, None))), path
 
 
 def test_nothing_in_the_file_needs_a_python_function(sample_lake) -> None:
