@@ -68,7 +68,7 @@ def connect(
     connection.execute("set enable_progress_bar = false")  # a worker takes itself for a session
     # DuckDB 2.0.0 fails on what this makes of a window over many files: an internal error.
     connection.execute("set disabled_optimizers = 'window_self_join'")
-    # Where it takes many rows for few, a join by loop is slower than one by sorting a hundredfold.
+    # Where many rows are taken for few, DuckDB's join by loops is ten times slower than by sorting.
     connection.execute("set asof_loop_join_threshold = 0")
     connection.execute("set timezone = 'UTC'")
     connection.execute(f"set memory_limit = '{MEMORY // share}MB'")
