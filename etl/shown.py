@@ -126,7 +126,6 @@ class Shown:
     def _keep_reports(self, place: Path) -> None:
         """Read the reports market by market, since a question holds all of its files open."""
         self._connection.execute(f"attach {engine.quoted(place)} as reports")
-        self._connection.execute("set threads = 1")  # more are no faster on small files, and wait
         for name in COT_DATASETS:
             engine.create_as(self._connection, f"reports.{name}", f"from raw.{name}")
         markets = "select distinct market from meta.files order by all"
@@ -137,7 +136,6 @@ class Shown:
             for name in COT_DATASETS:
                 insert = f"insert into reports.{name} from raw.{name}"
                 self._connection.execute(insert).fetchall()
-        self._connection.execute("reset threads")
         self._connection.execute("detach reports")
 
     def _show_reports(self) -> None:
