@@ -24,7 +24,7 @@ from etl.errors import BadInput
 from etl.export import open_database
 from etl.lake import Lake, replace_whole
 from etl.schemas import UTC
-from etl.shown import END, NEVER, Shown
+from etl.shown import NEVER, Shown
 from etl.spans import Span
 
 __all__ = ["RECORDED", "findings", "is_kept", "keep", "kept", "look", "run", "summary"]
@@ -55,8 +55,8 @@ def run(
     """Run every check on a database.
 
     A check holds a year of a market at once, unless it looks back on all: then it asks for what
-    the database stores, and for the CFTC's reports.  Each year has a connection of its own, since
-    DuckDB keeps some memory of every window that it ran.
+    the database stores of a market, and for the CFTC's reports.  Each has a connection of its own,
+    since DuckDB keeps some memory of every window that it ran.
 
     Parameters
     ----------
@@ -75,22 +75,20 @@ def run(
     looked_at = dict.fromkeys(looked_at, NEVER) if before is None else looked_at
     checks = sqlfiles.checks()
     found = {check.name: [_older(before, check, looked_at)] for check in checks}
-    with opened() as connection:
-        _tell_time(connection, now)
-        shown = Shown(connection, reports)
-        shown.limit(dict.fromkeys(looked_at, (NEVER, END)))
-        shown.show_stored()
-        engine.create_macros(connection)
-        for check in checks:
-            if check.look_back is None:
-                found[check.name] = [_findings(connection, check)]
-        parts = list(shown.parts(looked_at, by_year=True))
+    whole = [check for check in checks if check.look_back is None]
     bounded = [(check.look_back, check) for check in checks if check.look_back is not None]
+    with opened() as connection:
+        shown = Shown(connection, reports)
+        parts, years = (list(shown.parts(looked_at, by_year=each)) for each in (False, True))
     for part in parts:
-        with opened() as connection:
-            _tell_time(connection, now)
-            shown = Shown(connection, reports)
-            shown.limit(part)
+        with _shown(opened, reports, now, part) as (connection, shown):
+            shown.show_stored()
+            engine.create_macros(connection)
+            for check in whole:
+                is_of = pl.col("market").is_in(part.keys())
+                found[check.name].append(_findings(connection, check).filter(is_of))
+    for part in years:
+        with _shown(opened, reports, now, part) as (connection, shown):
             for days, check in sorted(bounded, key=itemgetter(0)):
                 shown.show_all(days)
                 found_here = _within(_findings(connection, check), part)
@@ -100,8 +98,16 @@ def run(
     return pl.concat([RECORDED.to_frame(), *recorded])
 
 
-def _tell_time(connection: duckdb.DuckDBPyConnection, now: datetime) -> None:
-    connection.execute(f"set variable run_at = timestamptz '{now.isoformat()}'")
+@contextmanager
+def _shown(
+    opened: engine.Opened, reports: Path, now: datetime, part: Mapping[str, Span]
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Shown]]:
+    """A connection that knows the run's instant, and what it is shown of a part."""
+    with opened() as connection:
+        connection.execute(f"set variable run_at = timestamptz '{now.isoformat()}'")
+        shown = Shown(connection, reports)
+        shown.limit(part)
+        yield connection, shown
 
 
 def look(lake: Lake, now: datetime) -> pl.DataFrame:
@@ -187,8 +193,8 @@ def _findings(connection: duckdb.DuckDBPyConnection, check: sqlfiles.Check) -> p
 def _older(
     before: pl.DataFrame | None, check: sqlfiles.Check, looked_at: Mapping[str, datetime]
 ) -> pl.DataFrame:
-    """What was found before of sessions that are not looked at."""
-    if before is None:
+    """What was found before of sessions that the check does not look at."""
+    if before is None or check.look_back is None:
         return RECORDED.to_frame().select(_FOUND)
     old = before.filter(pl.col("check_name") == check.name, pl.col("reason").is_not_null())
     part = {market: (NEVER, start) for market, start in looked_at.items()}

@@ -32,7 +32,7 @@ CORRECTED = timedelta(days=50)
 
 _SPANS = {"market": pl.String(), "shown_from": UTC_TYPE, "shown_until": UTC_TYPE}
 #: Tables of ``meta`` with many rows a market, that are read whole otherwise.
-_LONG = ("clock", "sessions")
+_LONG = ("clock", "held", "layouts", "listed", "sessions")
 _OF_THESE = "where market in (select market from build.spans)"
 
 

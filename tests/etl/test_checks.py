@@ -43,6 +43,20 @@ def test_a_history_is_checked_in_parts_as_at_once(own_lake, monkeypatch) -> None
     assert checks.look(own_lake.lake, own_lake.now).equals(at_once)
 
 
+def test_markets_are_checked_one_by_one_as_together(own_lake, monkeypatch) -> None:
+    later = own_lake.now + timedelta(days=60)
+    one_by_one = checks.look(own_lake.lake, later)
+    stale = checks.findings(one_by_one).filter(pl.col("check_name") == "stale_source")
+    assert set(stale["market"]) == {"HE", "ZO"}
+    cut, together = Shown.parts, (NEVER, END)
+
+    def parts(self, since, *, by_year):
+        return cut(self, since, by_year=True) if by_year else [dict.fromkeys(since, together)]
+
+    monkeypatch.setattr(Shown, "parts", parts)
+    assert checks.look(own_lake.lake, later).equals(one_by_one)
+
+
 def test_two_runs_of_one_instant_are_one(own_lake) -> None:
     lake, now = own_lake.lake, own_lake.now
     written = []
