@@ -86,8 +86,15 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
         make_folder(folder)
         code = code_hash()  # that builds, whatever is installed in the meantime
         opened = partial(_opened, lake, made)
+        with opened() as connection, _writing(connection):
+            for schema in ("raw", "features", "quality", "meta"):
+                connection.execute(f"create schema {schema}")
+            _reference(connection, lake, markets, now)
         with opened() as connection:
-            _begin(connection, lake, markets, now)
+            connection.execute("use hydra")  # without a transaction, which would hold all rows
+            _landed(connection, lake)
+            _files(connection, lake)
+            connection.execute("use memory")
         increment = Increment(opened, lake, folder / "reports.duckdb")
         increment.fill()
         increment.keep("held", 0, "session_date < looked_at_from::date")
@@ -123,18 +130,6 @@ def _opened(lake: Lake, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("detach hydra")
     finally:
         connection.close()
-
-
-def _begin(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, markets: dict[str, Market], now: datetime
-) -> None:
-    """Make what the tables are computed from: all under ``meta``, and which files there are."""
-    with _writing(connection):
-        for schema in ("raw", "features", "quality", "meta"):
-            connection.execute(f"create schema {schema}")
-        _reference(connection, lake, markets, now)
-        _landed(connection, lake)
-        _files(connection, lake)
 
 
 def _describe(connection: duckdb.DuckDBPyConnection, lake: Lake) -> dict[str, int]:
