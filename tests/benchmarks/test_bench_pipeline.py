@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,22 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lakes")
+
+
+@pytest.fixture(scope="module")
+def tiny(lakes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("results")
+    _bench(lakes, out)
+    return out
+
+
+def _bench(lakes: Path, out: Path, *more: str) -> None:
     arguments = ["--date", "2026-01-02", "--sizes", "tiny", "--out", str(out)]
+    arguments += ["--folder", str(lakes), *more]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +67,18 @@ def test_every_lake_went_through_every_stage(result: dict[str, Any]) -> None:
         assert tuple(one["stages"]) == report.STAGES
         assert one["rows"] > 0
         assert one["derived_bytes"] > 0
+
+
+def test_build_and_check_are_measured_again_alone(
+    lakes: Path, tiny: Path, result: dict[str, Any], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny, tmp_path / "out")
+    _bench(lakes, tmp_path / "out", "--only", "build and check")
+    again = json.loads((tmp_path / "out" / "pipeline.json").read_text())
+    for one, other in zip(result["growth"], again["growth"], strict=True):
+        same = {name: one["stages"][name] == other["stages"][name] for name in report.STAGES}
+        assert same == {"land": True, "derive": True, "build": False, "check": False}
+    assert "build and check" in again["runs"]
 
 
 def test_the_straightforward_build_does_the_same_job(result: dict[str, Any]) -> None:
