@@ -27,6 +27,7 @@ from etl.increment import Increment, code_hash, inputs
 from etl.lake import Lake, fingerprint, make_folder, month_of, sync_file, write_whole
 from etl.market import Market
 from etl.schemas import DATASETS, UTC
+from etl.shown import Shown
 from etl.stored import derived_tables
 
 #: Every DuckDB 1.x client reads this; the engine's own default would lock older ones out.
@@ -95,13 +96,16 @@ def build(lake: Lake, markets: dict[str, Market], now: datetime) -> None:
             _landed(connection, lake)
             _files(connection, lake)
             connection.execute("use memory")
-        increment = Increment(opened, lake, folder / "reports.duckdb")
+        reports = folder / "reports.duckdb"
+        with opened() as connection:
+            Shown(connection, reports)  # makes them; what it keeps of their files goes with it
+        increment = Increment(opened, lake, reports)
         increment.fill()
         increment.keep("held", 0, "session_date < looked_at_from::date")
         increment.keep("sources", 100, _OLDER_SOURCE)
         increment.keep("listed", 0, _OTHER_STRIKE)
         before = _last_run(lake)
-        found = checks.run(opened, increment.reports, now, increment.looked_at, before)
+        found = checks.run(opened, reports, now, increment.looked_at, before)
         checks.keep(lake, found, now)
         with opened() as connection:
             rows = _describe(connection, lake)

@@ -128,7 +128,7 @@ class Increment:
     """
 
     def __init__(self, opened: engine.Opened, lake: Lake, reports: Path) -> None:
-        self._opened, self._lake, self.reports = opened, lake, reports
+        self._opened, self._lake, self._reports = opened, lake, reports
         self.since = self.looked_at = dict.fromkeys(lake.markets(), NEVER)
         self._going_on: set[str] = set()
         if (record := _usable_record(lake)) is None:
@@ -148,7 +148,7 @@ class Increment:
     def _beside(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, Shown]]:
         """A connection to compute in, and what it is shown of the new database."""
         with self._opened() as connection:
-            shown = Shown(connection, self.reports)
+            shown = Shown(connection, self._reports)
             connection.execute("create schema memory.standing")
             self._tell(connection)
             if self._going_on:

@@ -190,14 +190,13 @@ class Lake:
             if (held := newest.get(folder)) in (None, file) or landed_at(file) > landed_at(held)
         ]
 
-    def below(self, folder: Path) -> list[str]:
+    def below(self, folder: Path) -> Iterator[str]:
         """The path below the lake of every file in a folder of it, in a stable order."""
         place = folder.relative_to(self.root)
-        found = []
-        for inside, _, names in os.walk(folder):
+        for inside, folders, names in os.walk(folder):
+            folders.sort()
             part = f"{place}{inside.removeprefix(str(folder))}"
-            found += [f"{part}/{name}" for name in names]
-        return sorted(found)
+            yield from (f"{part}/{name}" for name in sorted(names))
 
     def markets(self) -> list[str]:
         """Markets for which anything has landed."""

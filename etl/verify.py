@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -223,21 +224,26 @@ def _brought(file: Mapping[str, Any], landed: Mapping[str, tuple[Any, Any]]) -> 
 
 
 def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
-    landed = {file["path"]: (batch, file) for batch, file in _landed(lake)}
+    asked = ("bytes", "rows", "sha256") if thorough else ("bytes",)  # more would be much to hold
+    landed = {
+        file["path"]: {"batch_id": batch["batch_id"], **{a: file[a] for a in asked if a in file}}
+        for batch, file in _landed(lake)
+    }
     merged = lake.merged()
     # What a merged file holds too may be gone.
     newest = {str(Path(path).parent): path for path in merged}
     held = {path for file in merged.values() for path in file["landed"]}
     held |= merged.keys() - set(newest.values())
-    recorded = {path: file for path, (_, file) in landed.items()} | merged
+    recorded = landed | merged
     aside = _aside(lake)
     expected = {
         path: file
         for path, file in recorded.items()
         if path not in aside and (path not in held or (lake.root / path).exists())
     }
-    wrong = list(_against(lake, lake.raw, expected, "no landing brought it", thorough))
+    wrong = list(_changed(lake, expected, thorough))
     yield from wrong
+    yield from _foreign(lake, lake.raw, expected, "no landing brought it")
     if thorough:
         sound = (expected.keys() & merged.keys()) - {one.path for one in wrong}
         for path in sorted(path for path in sound if lake.has(lake.root / path)):
@@ -245,37 +251,51 @@ def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
                 yield Wrong(path, "does not hold the rows of the files that it was merged from")
 
 
-def _holds(path: Path, landed: list[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
+def _holds(path: Path, landed: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a merged file has as many rows of each batch as the batches' records say."""
     recorded: Counter[str] = Counter()
-    for batch, file in landed:
-        recorded[batch["batch_id"]] += file["rows"]
+    for file in landed:
+        recorded[file["batch_id"]] += file["rows"]
     scan = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     return dict(scan.group_by("batch_id").len().collect().iter_rows()) == recorded
 
 
 def _derived(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
-    expected: dict[str, Any] = {}
-    for record in sorted(lake.state_record("*").parent.glob("*.json")):
-        state = lake.state(record.stem)
-        expected |= state.get("tables", {})
-        superseded = state.get("superseded", {}).items()  # of which none needs to be there
-        expected |= {path: about for path, about in superseded if (lake.root / path).exists()}
-    for wrong in _against(lake, lake.derived, expected, "no derivation made it", thorough):
+    known: set[str] = set()
+    for wrong in chain(
+        _changed_derived(lake, known, thorough),
+        _foreign(lake, lake.derived, known, "no derivation made it"),
+    ):
         yield Wrong(wrong.path, f"{wrong.reason}: hydra derive makes it anew")
 
 
-def _against(
-    lake: Lake, folder: Path, expected: Mapping[str, Any], foreign: str, thorough: bool
-) -> Iterator[Wrong]:
-    """Compare the Parquet files of a folder with their records."""
+def _changed_derived(lake: Lake, known: set[str], thorough: bool) -> Iterator[Wrong]:
+    """The derived files that are not as recorded; the names of all recorded ones into ``known``.
+
+    A market at a time: memory holds what is said of no other's.
+    """
+    for record in sorted(lake.state_record("*").parent.glob("*.json")):
+        state = lake.state(record.stem)
+        superseded = state.get("superseded", {}).items()  # of which none needs to be there
+        expected = {path: about for path, about in superseded if (lake.root / path).exists()}
+        expected |= state.get("tables", {})
+        known.update(expected)
+        yield from _changed(lake, expected, thorough)
+
+
+def _changed(lake: Lake, expected: Mapping[str, Any], thorough: bool) -> Iterator[Wrong]:
+    """The files that are not as recorded."""
     root = str(lake.root)
     for path, about in sorted(expected.items()):
         place = f"{root}/{path}"
         if reason := _difference(place, about, thorough and lake.has(Path(place))):
             yield Wrong(path, reason)
+
+
+def _foreign(lake: Lake, folder: Path, known: Collection[str], reason: str) -> Iterator[Wrong]:
+    """The Parquet files of a folder that no record speaks of."""
     there = (path for path in lake.below(folder) if path.endswith(".parquet"))
-    yield from (Wrong(path, foreign) for path in there if path not in expected)
+    yield from (Wrong(path, reason) for path in there if path not in known)
 
 
 def _difference(path: str, about: Mapping[str, Any], thorough: bool) -> str | None:
