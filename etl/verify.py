@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -262,25 +261,17 @@ def _holds(path: Path, landed: Iterable[Mapping[str, Any]]) -> bool:
 
 def _derived(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
     known: set[str] = set()
-    for wrong in chain(
-        _changed_derived(lake, known, thorough),
-        _foreign(lake, lake.derived, known, "no derivation made it"),
-    ):
-        yield Wrong(wrong.path, f"{wrong.reason}: hydra derive makes it anew")
-
-
-def _changed_derived(lake: Lake, known: set[str], thorough: bool) -> Iterator[Wrong]:
-    """The derived files that are not as recorded; the names of all recorded ones into ``known``.
-
-    A market at a time: memory holds what is said of no other's.
-    """
-    for record in sorted(lake.state_record("*").parent.glob("*.json")):
+    found: list[Wrong] = []
+    for record in sorted(lake.state_record("*").parent.glob("*.json")):  # held one by one
         state = lake.state(record.stem)
         superseded = state.get("superseded", {}).items()  # of which none needs to be there
         expected = {path: about for path, about in superseded if (lake.root / path).exists()}
         expected |= state.get("tables", {})
+        found += _changed(lake, expected, thorough)
         known.update(expected)
-        yield from _changed(lake, expected, thorough)
+    found += _foreign(lake, lake.derived, known, "no derivation made it")
+    for wrong in found:
+        yield Wrong(wrong.path, f"{wrong.reason}: hydra derive makes it anew")
 
 
 def _changed(lake: Lake, expected: Mapping[str, Any], thorough: bool) -> Iterator[Wrong]:
