@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -223,38 +224,43 @@ def _brought(file: Mapping[str, Any], landed: Mapping[str, tuple[Any, Any]]) -> 
 
 
 def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
-    asked = ("bytes", "rows", "sha256") if thorough else ("bytes",)  # more would be much to hold
-    landed = {
-        file["path"]: {"batch_id": batch["batch_id"], **{a: file[a] for a in asked if a in file}}
-        for batch, file in _landed(lake)
-    }
     merged = lake.merged()
     # What a merged file holds too may be gone.
     newest = {str(Path(path).parent): path for path in merged}
     held = {path for file in merged.values() for path in file["landed"]}
     held |= merged.keys() - set(newest.values())
-    recorded = landed | merged
     aside = _aside(lake)
-    expected = {
-        path: file
-        for path, file in recorded.items()
-        if path not in aside and (path not in held or (lake.root / path).exists())
-    }
-    wrong = list(_changed(lake, expected, thorough))
-    yield from wrong
-    yield from _foreign(lake, lake.raw, expected, "no landing brought it")
+
+    def is_due(path: str) -> bool:
+        return path not in aside and (path not in held or (lake.root / path).exists())
+
+    known: set[str] = set()
+    found: list[Wrong] = []
+    rows: dict[str, tuple[str, int]] = {}  # of what was merged: batch and number
+    for batch in lake.each_batch():  # held one by one
+        due = {file["path"]: file for file in batch["files"] if is_due(file["path"])}
+        found += _changed(lake, due, thorough)
+        known.update(due)
+        for file in batch["files"] if thorough else ():
+            if file["path"] in held:
+                rows[file["path"]] = batch["batch_id"], file["rows"]
+    due = {path: file for path, file in merged.items() if is_due(path)}
+    found += _changed(lake, due, thorough)
+    known.update(due)
+    yield from sorted(found, key=attrgetter("path"))
+    yield from _foreign(lake, lake.raw, known, "no landing brought it")
     if thorough:
-        sound = (expected.keys() & merged.keys()) - {one.path for one in wrong}
+        sound = due.keys() - {one.path for one in found}
         for path in sorted(path for path in sound if lake.has(lake.root / path)):
-            if not _holds(lake.root / path, [landed[one] for one in merged[path]["landed"]]):
+            if not _holds(lake.root / path, [rows[one] for one in merged[path]["landed"]]):
                 yield Wrong(path, "does not hold the rows of the files that it was merged from")
 
 
-def _holds(path: Path, landed: Iterable[Mapping[str, Any]]) -> bool:
+def _holds(path: Path, landed: Iterable[tuple[str, int]]) -> bool:
     """Whether a merged file has as many rows of each batch as the batches' records say."""
     recorded: Counter[str] = Counter()
-    for file in landed:
-        recorded[file["batch_id"]] += file["rows"]
+    for batch_id, rows in landed:
+        recorded[batch_id] += rows
     scan = pl.scan_parquet(path, hive_partitioning=False, glob=False)
     return dict(scan.group_by("batch_id").len().collect().iter_rows()) == recorded
 
@@ -269,8 +275,8 @@ def _derived(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
         expected |= state.get("tables", {})
         found += _changed(lake, expected, thorough)
         known.update(expected)
-    found += _foreign(lake, lake.derived, known, "no derivation made it")
-    for wrong in found:
+    found.sort(key=attrgetter("path"))
+    for wrong in [*found, *_foreign(lake, lake.derived, known, "no derivation made it")]:
         yield Wrong(wrong.path, f"{wrong.reason}: hydra derive makes it anew")
 
 
