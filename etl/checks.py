@@ -84,8 +84,8 @@ def run(
         with _shown(opened, reports, now, part) as (connection, shown):
             shown.show_stored()
             engine.create_macros(connection)
+            is_of = pl.col("market").is_in(part.keys())  # what is short in meta is of all
             for check in whole:
-                is_of = pl.col("market").is_in(part.keys())
                 found[check.name].append(_findings(connection, check).filter(is_of))
     for part in years:
         with _shown(opened, reports, now, part) as (connection, shown):

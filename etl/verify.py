@@ -241,9 +241,9 @@ def _raw(lake: Lake, *, thorough: bool) -> Iterator[Wrong]:
         due = {file["path"]: file for file in batch["files"] if is_due(file["path"])}
         found += _changed(lake, due, thorough)
         known.update(due)
-        for file in batch["files"] if thorough else ():
-            if file["path"] in held:
-                rows[file["path"]] = batch["batch_id"], file["rows"]
+        if thorough:
+            merging = (file for file in batch["files"] if file["path"] in held)
+            rows |= {file["path"]: (batch["batch_id"], file["rows"]) for file in merging}
     due = {path: file for path, file in merged.items() if is_due(path)}
     found += _changed(lake, due, thorough)
     known.update(due)

@@ -96,8 +96,10 @@ class Bench:
         found = []
         for size, before in zip(self.sizes, growth, strict=True):
             lake = self.folder / size.words / "lake"
+            if not lake.exists():
+                raise click.UsageError(f"{lake} is not there: --folder names those of a growth")
             for name in ("hydra.duckdb", "hydra.duckdb.json"):
-                (lake / name).unlink()
+                (lake / name).unlink(missing_ok=True)
             stages = {name: _brief(self.hydra(size, name)) for name in ("build", "check")}
             database_bytes = (lake / "hydra.duckdb").stat().st_size
             found.append(

@@ -81,6 +81,14 @@ def test_build_and_check_are_measured_again_alone(
     assert "build and check" in again["runs"]
 
 
+def test_lakes_that_were_not_kept_are_asked_for(tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny, tmp_path / "out")
+    arguments = ["--date", "2026-01-02", "--sizes", "tiny", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, [*arguments, "--only", "build and check"])
+    assert done.exit_code == 2
+    assert "is not there: --folder names" in done.output
+
+
 def test_the_straightforward_build_does_the_same_job(result: dict[str, Any]) -> None:
     apart = result["derive"]["differences"]
     assert apart["options"] >= 20
