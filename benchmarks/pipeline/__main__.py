@@ -47,7 +47,7 @@ class Bench:
         self.quick = tuple(chosen) == TINY
         self.dense = TINY[0] if self.quick else DENSE
         self.turns = 1 if self.quick else 3
-        self.days = 1 if self.quick else 3  # that are held back, to be added one by one
+        self.evenings = 1 if self.quick else 9  # more turns, since they are short
 
     # -- processes ------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class Bench:
         """Every stage on lakes of every size, once each."""
         found = []
         for size in self.sizes:
-            landed = self.child("land", size, 0)
+            landed = self.child("land", size)
             stages = {"land": {**_brief(landed), **_pick(landed.answer, "wall", "cpu")}}
             for name in ("derive", "build", "check"):
                 stages[name] = _brief(self.hydra(size, name))
@@ -144,7 +144,7 @@ class Bench:
         """A size, and the lake of it, landed now if it was not before."""
         lake = self.folder / size.words / "lake"
         if not lake.exists():
-            self.child("land", size, 0)
+            self.child("land", size)
         return size, lake
 
     def daily(self) -> Result:
@@ -154,14 +154,14 @@ class Bench:
         years = Size("years", 1, *((1, 2) if self.quick else (10, 12)), *density)
         spent: dict[str, list[Spent]] = {"month": [], "years": [], "nothing": [], "help": []}
         for size in (month, years):
-            self.child("land", size, self.days + 1, at=size.name)
+            self.child("land", size, at=size.name)
             for command in ("derive", "build"):
-                self._hold_back(size, command)
-        profile = self.child("profile_daily", years, self.days, at=years.name).answer
-        self.child("daily", month, self.days, at=month.name)
-        for held_back in reversed(range(self.days)):
+                self.hydra(size, command, at=size.name)
+        profile = self.child("profile_daily", years, at=years.name).answer
+        self.child("daily", month, at=month.name)
+        for _ in range(self.evenings):
             for name, size in (("month", month), ("years", years)):
-                spent[name].append(self.child("daily", size, held_back, at=size.name))
+                spent[name].append(self.child("daily", size, at=size.name))
         for _ in range(self.turns):
             spent["nothing"].append(self.child("nothing_new", years, at=years.name))
             spent["help"].append(python("-m", "etl", "--help"))
@@ -173,10 +173,6 @@ class Bench:
             what: spread([getattr(y, what) / getattr(m, what) for m, y in pairs]) for what in _SPENT
         }
         return found
-
-    def _hold_back(self, size: Size, command: str) -> None:
-        """Run a command as of the evening before the sessions that are held back."""
-        self.child("as_of", size, self.days + 1, command, at=size.name)
 
     def landing(self) -> Result:
         """A file of quotes landed, beside its bare decoding and writing."""
@@ -218,7 +214,7 @@ class Bench:
         """What one market-month reads of a lake of twenty markets, and other ways to write it."""
         few = Size("three markets", 3, 1, 1, 2, 8)
         size = few if self.quick else Size("twenty markets", 20, 1, 3, 12, 60)
-        self.child("land", size, 0, at=size.name)
+        self.child("land", size, at=size.name)
         self.hydra(size, "build", at=size.name)
         scanned = self.child("scan", size, at=size.name).answer
         dense, _ = self._landed(self.dense)

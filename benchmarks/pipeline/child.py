@@ -35,8 +35,8 @@ class Place:
         return [World(market, self.size) for market in self.markets.values()]
 
 
-def land(folder: Path, size: Size, held_back: str) -> Answer:
-    """Land a lake month by month, but for its last sessions; the time of the landing alone."""
+def land(folder: Path, size: Size) -> Answer:
+    """Land a lake month by month; the time of the landing alone."""
     from etl.landing import land as land_payload
 
     place = Place(folder, size)
@@ -44,7 +44,6 @@ def land(folder: Path, size: Size, held_back: str) -> Answer:
     rows = 0
     for world in place.worlds():
         months = list(world.months())
-        months[-1] = months[-1][: len(months[-1]) - int(held_back)]
         for sessions in months:
             payload = world.payload(sessions)
             now = months[-1][-1]
@@ -57,19 +56,13 @@ def land(folder: Path, size: Size, held_back: str) -> Answer:
     return {"rows": rows, "wall": wall, "cpu": cpu}
 
 
-def as_of(folder: Path, size: Size, held_back: str, command: str) -> Answer:
-    """A command of ``hydra`` after a session, the last but so many."""
-    place = Place(folder, size)
-    world = place.worlds()[0]
-    _hydra(place, world.after(list(world.months())[-1][-1 - int(held_back)]), command)
-    return {}
-
-
-def daily(folder: Path, size: Size, held_back: str) -> Answer:
-    """``hydra daily`` on the evening of a session, whose rows take the sample vendor's place."""
+def daily(folder: Path, size: Size) -> Answer:
+    """``hydra daily`` after the next session, whose rows take the sample vendor's place."""
     place = Place(folder, size)
     worlds = place.worlds()
-    session = list(worlds[0].months())[-1][-1 - int(held_back)]
+    last = place.lake.last_run()
+    assert last is not None
+    session = worlds[0].session_on(last.date())
     payloads = [world.payload(range(session, session + 1)) for world in worlds]
     _daily(place, payloads, worlds[0].after(session))
     return {}
@@ -93,11 +86,11 @@ def profile_derive(folder: Path, size: Size) -> Answer:
     return shares(work)
 
 
-def profile_daily(folder: Path, size: Size, held_back: str) -> Answer:
+def profile_daily(folder: Path, size: Size) -> Answer:
     """Where the time of a day's run goes."""
     from benchmarks.pipeline.profile import shares
 
-    return shares(lambda: daily(folder, size, held_back))
+    return shares(lambda: daily(folder, size))
 
 
 def nothing_new(folder: Path, size: Size) -> Answer:
@@ -300,7 +293,7 @@ def layout(folder: Path, size: Size) -> Answer:
 WORK: dict[str, Callable[..., Answer]] = {
     work.__name__: work
     for work in (
-        *(land, forget, as_of, daily, nothing_new, straightforward, compare, query, scan),
+        *(land, forget, daily, nothing_new, straightforward, compare, query, scan),
         *(make_dbn, land_dbn, bare_dbn, layout, profile_derive, profile_daily),
     )
 }

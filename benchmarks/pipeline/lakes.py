@@ -161,8 +161,11 @@ class World:
 
     def sessions(self, first: date, last: date) -> range:
         """Indices of the sessions of these days, both included."""
-        begin = np.searchsorted(self.day, np.datetime64(first))
-        return range(int(begin), int(np.searchsorted(self.day, np.datetime64(last), side="right")))
+        return range(self.session_on(first), self.session_on(last + timedelta(days=1)))
+
+    def session_on(self, day: date) -> int:
+        """Index of the first session of this day or later."""
+        return int(np.searchsorted(self.day, np.datetime64(day)))
 
     def months(self) -> Iterator[range]:
         """The sessions of each month of the size's years."""
