@@ -47,7 +47,7 @@ class Bench:
         self.quick = tuple(chosen) == TINY
         self.dense = TINY[0] if self.quick else DENSE
         self.turns = 1 if self.quick else 3
-        self.evenings = 1 if self.quick else 9  # more turns, since they are short
+        self.evenings = 1 if self.quick else 9  # more, since a pair's ratio varies by a fifth
 
     # -- processes ------------------------------------------------------------------------------
 
